@@ -1,0 +1,116 @@
+package deliver
+
+import (
+	"context"
+	"io"
+
+	"mailraft/mail"
+)
+
+// Destination is where a job goes, as resolved when it fell due.
+type Destination struct {
+	Key        string // queue key: "db/DB1" or "relay/example.org"
+	Addr       string // lmtp://h:p, lmtp:///socket, smtp://h:p, maildir:/path; empty if nothing resolved
+	Database   string // set for a mailbox database: its recipients are delivered, others relayed
+	Copy       string // the copy that Addr belongs to
+	Activation uint64 // the activation number of that copy
+}
+
+// Recipient is one recipient that is due.
+type Recipient struct {
+	Index    int        // in the message row
+	Address  string     // where to deliver
+	Original string     // as given in the envelope
+	Attempts int        // attempts so far
+	Silent   bool       // the sender wants no report of failure (NOTIFY without FAILURE, RFC 3461 §4.1)
+	Refused  mail.Reply // set when the recipient did not resolve: failed without an attempt
+}
+
+// Job is one message for one destination, with the recipients that are due.
+type Job struct {
+	ID          mail.ID
+	Content     mail.Content
+	ReversePath string // empty is the null reverse-path
+	EightBit    bool
+	UTF8        bool
+	EnvelopeID  string // ENVID (RFC 3461 §4.4); may be empty
+	Trace       mail.Trace
+	Fields      mail.Fields
+	Accepted    mail.Time
+	Expires     mail.Time
+	Destination Destination
+	Recipients  []Recipient
+	Bounce      bool     // the message is a report itself: never a report about it
+	Quiet       bool     // a resubmission: no report
+	Header      []byte   // extra header fields, whole lines with CRLF, laid over the content
+	All         []string // envelope recipients, for the "for" clause of Received
+}
+
+// Top is what is laid over the content at every delivery: our trace field,
+// then the extra fields of the entry.
+func (j *Job) Top() []byte {
+	return append(j.Trace.Received(j.ID, j.Accepted, j.All), j.Header...)
+}
+
+// Queue is the due work of this member.
+type Queue interface {
+	// Due returns jobs whose next attempt is at or before now, oldest first:
+	// at most limit in all, at most room(d) for each destination, and none
+	// for which taken is true. It does not return suspended queues, nor jobs
+	// of other members. next is the earliest attempt that is not due yet,
+	// zero if there is none. room and taken are quick, and may be called for
+	// every destination and every due message; Due is called by one
+	// goroutine only.
+	Due(now mail.Time, room func(Destination) int, taken func(id mail.ID, key string) bool, limit int) (jobs []Job, next mail.Time, err error)
+	// Changed returns a channel that is closed at the next change.
+	Changed() <-chan struct{}
+}
+
+// Source reads stored content; it never returns damaged bytes without an error.
+type Source interface {
+	Open(id mail.ContentID) (io.ReadSeekCloser, error)
+}
+
+// Reporter makes outcomes part of the replicated state. It returns nil only
+// when they are applied, and Due on this member shows it. Reporting the same
+// outcome again does no harm. One call may carry several reports of one
+// message, for different recipients.
+type Reporter interface {
+	Report(ctx context.Context, reports []mail.Report) error
+}
+
+// Uploader stores new content on a majority, for reports to senders.
+type Uploader interface {
+	Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.MemberID, error)
+}
+
+// Lease tells whether this member may deliver at this moment.
+type Lease interface {
+	Valid() bool
+}
+
+// Attempt is a job on its way through a Transport.
+type Attempt struct {
+	Job
+	// Open reads the stored content from its beginning.
+	Open func() (io.ReadSeekCloser, error)
+	// Final is called immediately before the step that hands the message
+	// over for good (the final dot, the link into new/). If it fails the
+	// step must not be taken, and nothing is said of those recipients.
+	Final func() error
+}
+
+// Answer is what became of one recipient.
+type Answer struct {
+	Reply     mail.Reply // 2xx taken, 4xx later, 5xx never; zero: not attempted
+	Remote    string     // who answered: host and address, or the Maildir
+	Duplicate bool       // taken, but the mailbox had it already
+	Uncertain bool       // it may have been taken: everything was sent, and no answer came
+	Down      bool       // the destination as a whole could not be used, not only for this message
+}
+
+// Transport hands messages over. It answers for every recipient of the
+// attempt, in their order. It ends soon after ctx does.
+type Transport interface {
+	Deliver(ctx context.Context, a *Attempt) []Answer
+}
