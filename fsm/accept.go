@@ -1,0 +1,185 @@
+package fsm
+
+import (
+	"slices"
+	"time"
+
+	"mailraft/directory"
+	"mailraft/mail"
+)
+
+// submissionLife is how long the first answer to a submission is remembered,
+// in state machine time. It is longer than any not-after reaches.
+const submissionLife = time.Hour
+
+// accept applies Accept. The first answer to a submission stands, acceptance
+// or refusal, so it is looked up before anything else.
+func (t *tx) accept(c Accept) Answer {
+	s := c.Submission
+	if a, ok := t.answered(s.Content.ID); ok {
+		return a
+	}
+	a := t.admit(s)
+	t.remember(s.Content.ID, a)
+	return a
+}
+
+func (t *tx) admit(s mail.Submission) Answer {
+	marked, refusal := t.admissible(s)
+	if refusal != nil {
+		return Answer{Refused: refusal}
+	}
+	shadow := t.chooseShadow(s.Primary, s.Content.ID, func(m Member) bool { return slices.Contains(s.Holders, m.ID) })
+	p := t.Params()
+	if shadow == 0 && p.ShadowRedundancyEnabled && p.RejectMessageOnShadowFailure {
+		return refuse(451, "4.4.0", "no other member is up that could hold the shadow message; try again")
+	}
+	return Answer{ID: t.enqueue(s, shadow, marked, mail.ID{})}
+}
+
+// admissible checks what ARCHITECTURE's arguments 1 and 2 demand of a
+// submission at this index. marked: it has fewer copies than a majority, and a
+// parameter allows that.
+func (t *tx) admissible(s mail.Submission) (marked bool, refusal *mail.Reply) {
+	b, _ := t.Boundary()
+	primary, ok := t.Member(s.Primary)
+	switch {
+	case !b.Opened:
+		return false, mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
+	case t.now() >= s.Content.NotAfter:
+		return false, mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
+	case !ok || !primary.Up || primary.Draining:
+		return false, mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
+	case !slices.Contains(s.Holders, s.Primary):
+		return false, mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
+	}
+	held := 0
+	for _, v := range b.Voters {
+		if slices.Contains(s.Holders, v) {
+			held++
+		}
+	}
+	if held > len(b.Voters)/2 {
+		return false, nil
+	}
+	p := t.Params()
+	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
+		return true, nil
+	}
+	return false, mail.Replyf(451, "4.4.0", "only %d of %d members hold the message; try again", held, len(b.Voters))
+}
+
+// enqueue makes the row of an admitted submission.
+func (t *tx) enqueue(s mail.Submission, shadow mail.MemberID, marked bool, origin mail.ID) mail.ID {
+	e := t.create(s.Content)
+	e.Envelope, e.Trace, e.Fields = s.Envelope, s.Trace, s.Fields
+	e.Primary, e.Shadow, e.Holders, e.Marked, e.Origin = s.Primary, shadow, s.Holders, marked, origin
+	e.note(Event{Kind: EventReceive, At: t.now(), Member: s.Primary, Text: s.Trace.Address})
+	t.noteShadow(e.Message)
+	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, recipientsPerRow)
+	t.addRecipients(e.Message, now)
+	if len(rest) > 0 {
+		t.beginExpansion(e.Message, rest)
+	}
+	t.save(e)
+	return e.ID
+}
+
+func (t *tx) noteShadow(m *Message) {
+	if m.Shadow == 0 {
+		m.note(Event{Kind: EventUnshadowed, At: t.now(), Member: m.Primary})
+		return
+	}
+	m.note(Event{Kind: EventRedirect, At: t.now(), Member: m.Primary})
+	m.note(Event{Kind: EventShadow, At: t.now(), Member: m.Shadow})
+}
+
+func (t *tx) addRecipients(m *Message, resolved []directory.Resolved) {
+	for _, r := range resolved {
+		rc := Recipient{Address: r.Address, Database: r.Database, NextHop: r.NextHop, Next: t.now(), Via: r.Via}
+		if r.Original != r.Address {
+			rc.Original = r.Original
+			kind := EventResolve
+			if len(r.Via) > 0 {
+				kind = EventExpand
+			}
+			if len(resolved) <= 20 { // a large group does not fill its history with its members
+				m.note(Event{Kind: kind, At: t.now(), Recipient: r.Address, Text: r.Original})
+			}
+		}
+		if r.Kind == directory.Failed {
+			rc.Reply = r.Reply
+		}
+		m.Recipients = append(m.Recipients, rc)
+	}
+}
+
+// chooseShadow picks the shadow server among the members that are up, are not
+// the primary, and qualify: by site as shadow-message-preference says, and
+// among equals by content id, so that load spreads. Zero: there is none.
+func (t *tx) chooseShadow(primary mail.MemberID, spread mail.ContentID, qualifies func(Member) bool) mail.MemberID {
+	p := t.Params()
+	if !p.ShadowRedundancyEnabled {
+		return 0
+	}
+	own, _ := t.Member(primary)
+	var remote, local []mail.MemberID
+	for m := range t.Members() {
+		if m.ID == primary || !m.Up || m.Draining || !qualifies(m) {
+			continue
+		}
+		if m.Site != own.Site {
+			remote = append(remote, m.ID)
+		} else {
+			local = append(local, m.ID)
+		}
+	}
+	best := remote
+	switch {
+	case p.ShadowMessagePreference == "local-only", p.ShadowMessagePreference == "prefer-remote" && len(remote) == 0:
+		best = local
+	}
+	if len(best) == 0 {
+		return 0
+	}
+	return best[int(spread[len(spread)-1])%len(best)]
+}
+
+// withdraw applies Withdraw: if the submission has no answer yet, it is
+// refused for good. The answer says what stands.
+func (t *tx) withdraw(c Withdraw) Answer {
+	if a, ok := t.answered(c.Content); ok {
+		return a
+	}
+	a := refuse(451, "4.3.0", "withdrawn")
+	t.remember(c.Content, a)
+	return a
+}
+
+func (t *tx) answered(id mail.ContentID) (Answer, bool) {
+	var s submitted
+	if !t.get(tab(tabSubmission).bytes(id[:]), &s) {
+		return Answer{}, false
+	}
+	return Answer{ID: s.ID, Refused: s.Refused}, true
+}
+
+func (t *tx) remember(id mail.ContentID, a Answer) {
+	t.put(tab(tabSubmission).bytes(id[:]), submitted{At: t.now(), ID: a.ID, Refused: a.Refused})
+	t.batch.Set(tab(tabSubmitted).time(t.now()).bytes(id[:]), nil)
+}
+
+// forgetSubmissions drops answers that are old enough, at most limit of them.
+func (t *tx) forgetSubmissions(limit int) {
+	var old []key
+	low := tab(tabSubmitted)
+	for k := range t.Scan(low, tab(tabSubmitted).time(t.now().Add(-submissionLife))) {
+		if old = append(old, slices.Clone(k)); len(old) == limit {
+			break
+		}
+	}
+	for _, k := range old {
+		t.batch.Delete(k)
+		t.batch.Delete(tab(tabSubmission).bytes(k[len(low)+8:]))
+	}
+}

@@ -1,0 +1,163 @@
+package fsm
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"mailraft/mail"
+
+	"github.com/hashicorp/raft"
+)
+
+// found makes the boundary. It is the first command of its log; a second one
+// is refused.
+func (t *tx) found(c Found) Answer {
+	if b, ok := t.Boundary(); ok && b.Boundary != "" {
+		return refuse(550, "5.5.0", "the boundary %s is there already", b.Boundary)
+	}
+	b, _ := t.Boundary()
+	b.Boundary, b.Name, b.Generation, b.CA, b.CAKey, b.Created = c.Boundary, c.Name, 1, c.CA, c.CAKey, t.now()
+	t.put(tab(tabBoundary), b)
+	c.First.Joined, c.First.Up, c.First.Phase, c.First.Cursor = t.now(), false, PhaseDone, nil
+	t.put(tab(tabMember).mem(c.First.ID), c.First)
+	t.openBoundary()
+	return Answer{}
+}
+
+func (t *tx) termStart(c TermStart) Answer {
+	b, _ := t.Boundary()
+	b.Term, b.Leader = c.Term, c.Leader
+	t.put(tab(tabBoundary), b)
+	return Answer{}
+}
+
+func (t *tx) tick(c Tick) Answer {
+	for _, r := range c.Complete {
+		if m, ok := t.Member(r.Member); ok && r.Index > m.Complete && r.Index <= t.at.Index {
+			m.Complete = r.Index
+			t.put(tab(tabMember).mem(m.ID), m)
+		}
+	}
+	return Answer{}
+}
+
+// configuration records who votes, as of the entry that says so.
+func (t *tx) configuration(c raft.Configuration, index uint64, raw []byte) {
+	b, _ := t.Boundary()
+	b.Config, b.ConfigAt, b.Voters, b.Learners = slices.Clone(raw), index, nil, nil
+	for _, s := range c.Servers {
+		id, err := mail.ParseMemberID(string(s.ID))
+		if err != nil {
+			t.fatal(err)
+			return
+		}
+		if s.Suffrage == raft.Voter {
+			b.Voters = append(b.Voters, id)
+		} else {
+			b.Learners = append(b.Learners, id)
+		}
+	}
+	slices.Sort(b.Voters)
+	slices.Sort(b.Learners)
+	t.put(tab(tabBoundary), b)
+	t.openBoundary()
+}
+
+// openBoundary lets mail in once min-voters are there; from then on a quorum
+// of the voters is enough.
+func (t *tx) openBoundary() {
+	b, _ := t.Boundary()
+	if !b.Opened && b.Boundary != "" && len(b.Voters) >= t.Params().MinVoters {
+		b.Opened = true
+		t.put(tab(tabBoundary), b)
+	}
+}
+
+// token records an invitation, and drops those that are over.
+func (t *tx) token(c TokenAdd) Answer {
+	var over []key
+	for k := range rows[Token](t.Tables, tab(tabToken)) {
+		if k.Until <= t.now() {
+			over = append(over, tab(tabToken).bytes(k.Hash[:]))
+		}
+	}
+	for _, k := range over {
+		t.batch.Delete(k)
+	}
+	t.put(tab(tabToken).bytes(c.Hash[:]), Token{Hash: c.Hash, Role: c.Role, Until: c.Until, Uses: max(c.Uses, 1)})
+	return Answer{}
+}
+
+// memberAdd lets a member in that shows a token. A repetition by the same
+// member, whose first answer was lost, uses nothing up.
+func (t *tx) memberAdd(c MemberAdd) Answer {
+	if old, ok := t.Member(c.Member.ID); ok && old.Name == c.Member.Name {
+		old.Addr, old.Serial, old.SMTP, old.Host, old.Site = c.Member.Addr, c.Member.Serial, c.Member.SMTP, c.Member.Host, c.Member.Site
+		t.put(tab(tabMember).mem(old.ID), old)
+		return Answer{}
+	}
+	k, ok := t.Token(c.Token)
+	switch {
+	case !ok || k.Uses < 1:
+		return refuse(535, "5.7.8", "the token is not known or used up; make another with: mailraft boundary token")
+	case k.Until <= t.now():
+		return refuse(535, "5.7.8", "the token is over; make another with: mailraft boundary token")
+	case k.Role != "member":
+		return refuse(535, "5.7.8", "the token is for a %s, not for a member", k.Role)
+	}
+	for m := range t.Members() {
+		if strings.EqualFold(m.Name, c.Member.Name) || m.ID == c.Member.ID {
+			return refuse(550, "5.5.0", "a member %s is there already; choose another name", m.Name)
+		}
+	}
+	k.Uses--
+	t.put(tab(tabToken).bytes(k.Hash[:]), k)
+	m := c.Member
+	m.Up, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, t.now(), t.now(), 0, PhaseDone, nil
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{}
+}
+
+// configure sets parameters, all or none.
+func (t *tx) configure(c Configure) Answer {
+	p := t.Params()
+	names := slices.Sorted(maps.Keys(c.Set))
+	for _, name := range names {
+		d, ok := FindParameter(name)
+		if !ok {
+			return refuse(501, "5.5.4", "there is no parameter %q", name)
+		}
+		if err := d.Set(&p, cmp.Or(c.Set[name], d.Default)); err != nil {
+			return refuse(501, "5.5.4", "%v", err)
+		}
+	}
+	if r := t.checkParams(p); r != nil {
+		return Answer{Refused: r}
+	}
+	for _, name := range names {
+		k := tab(tabParam).text(name)
+		if c.Set[name] == "" {
+			t.batch.Delete(k)
+			continue
+		}
+		d, _ := FindParameter(name)
+		t.batch.Set(k, []byte(d.Text(p)))
+	}
+	t.openBoundary()
+	return Answer{Count: len(names)}
+}
+
+// checkParams refuses settings that contradict each other or the databases.
+func (t *tx) checkParams(p Params) *mail.Reply {
+	for d := range t.Databases() {
+		for _, c := range d.Copies {
+			if c.Lag.Std() > p.SafetyNetHoldTime {
+				return mail.Replyf(501, "5.5.4", "safety-net-hold-time %s is below the replay lag %s of copy %s of %s",
+					mail.FormatDuration(p.SafetyNetHoldTime), mail.FormatDuration(c.Lag.Std()), c.Name, d.Name)
+			}
+		}
+	}
+	return nil
+}

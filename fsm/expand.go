@@ -1,0 +1,128 @@
+package fsm
+
+import (
+	"slices"
+
+	"mailraft/directory"
+	"mailraft/mail"
+)
+
+// releasePieces is how many pieces of an expansion one entry releases.
+const releasePieces = 8
+
+// beginExpansion keeps the groups that are too large for one entry, at the
+// versions that they have now, and remembers who was reached already.
+func (t *tx) beginExpansion(m *Message, rest []directory.GroupRef) {
+	m.Rest, m.Expanding = rest, true
+	t.pin(m, rest)
+	for i := range m.Recipients {
+		t.see(m.ID, &m.Recipients[i])
+	}
+}
+
+// expand applies Expand: the next piece of recipients becomes a message of its
+// own that refers to the same content and is held back; when no group is left,
+// the pieces are released, a few in each entry, and with the last of them the
+// message itself. Any leader goes on from any piece.
+func (t *tx) expand(c Expand) Answer {
+	e := t.open(c.ID)
+	if e == nil || !e.Expanding {
+		return Answer{}
+	}
+	if len(e.Rest) > 0 {
+		t.expandPiece(e)
+	} else if t.release(e.ID) {
+		e.Expanding = false
+		t.unpin(e.Message)
+		k := tab(tabSeen).id(e.ID)
+		t.batch.DeleteRange(k, k.end())
+		t.finish(e.Message)
+	}
+	t.save(e)
+	return Answer{Count: 1, More: e.Expanding}
+}
+
+func (t *tx) expandPiece(e *edit) {
+	seen := func(k string) bool {
+		_, ok := t.Get(tab(tabSeen).id(e.ID).text(k))
+		return ok
+	}
+	now, left := directory.Expand(t.Tables, e.Rest, recipientsPerRow, seen)
+	t.pin(e.Message, left)
+	e.Rest = left
+	if len(now) == 0 {
+		return
+	}
+	p := t.create(e.Content)
+	p.Envelope = e.Envelope
+	p.Envelope.Recipients = nil
+	p.Trace, p.Fields, p.Accepted = e.Trace, e.Fields, e.Accepted
+	p.Primary, p.Shadow, p.Holders, p.Marked = e.Primary, e.Shadow, e.Holders, e.Marked
+	p.Parent, p.Held = e.ID, true
+	p.note(Event{Kind: EventReceive, At: t.now(), Member: e.Primary, Text: "piece of " + e.ID.String()})
+	t.addRecipients(p.Message, now)
+	for i := range p.Recipients {
+		t.see(e.ID, &p.Recipients[i])
+	}
+	t.save(p)
+}
+
+// release lets some pieces be delivered; true: that was the last of them.
+func (t *tx) release(parent mail.ID) bool {
+	var ids []mail.ID
+	for id := range t.ids(tab(tabChild).id(parent)) {
+		if ids = append(ids, id); len(ids) > releasePieces {
+			break
+		}
+	}
+	for _, id := range ids[:min(len(ids), releasePieces)] {
+		if p := t.open(id); p != nil {
+			p.Held = false
+			t.finish(p.Message)
+			t.save(p)
+		}
+	}
+	return len(ids) <= releasePieces
+}
+
+func (t *tx) see(parent mail.ID, r *Recipient) {
+	k := directory.Resolved{Address: r.Address, Kind: directory.ToMailbox}
+	if r.NextHop != "" {
+		k.Kind = directory.ToRelay
+	}
+	t.batch.Set(tab(tabSeen).id(parent).text(k.Key()), nil)
+}
+
+// pin holds the versions of groups that refs newly speak of.
+func (t *tx) pin(m *Message, refs []directory.GroupRef) {
+	for _, g := range refs {
+		if g.Expanded() || slices.ContainsFunc(m.Pinned, func(p directory.GroupRef) bool {
+			return p.Address == g.Address && p.Version == g.Version
+		}) {
+			continue
+		}
+		m.Pinned = append(m.Pinned, directory.GroupRef{Address: g.Address, Version: g.Version})
+		t.refGroup(g.Address, g.Version, 1)
+	}
+}
+
+func (t *tx) unpin(m *Message) {
+	for _, g := range m.Pinned {
+		t.refGroup(g.Address, g.Version, -1)
+	}
+	m.Pinned = nil
+}
+
+// refGroup counts who holds a version of a group; it goes with the last.
+func (t *tx) refGroup(address string, version uint64, by int) {
+	k := tab(tabDirectory).byte('g').str(address).u64(version)
+	var row groupRow
+	if !t.get(k, &row) {
+		return
+	}
+	if row.Refs += by; row.Refs > 0 {
+		t.put(k, row)
+	} else {
+		t.batch.Delete(k)
+	}
+}

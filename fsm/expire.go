@@ -1,0 +1,69 @@
+package fsm
+
+import (
+	"encoding/binary"
+
+	"mailraft/mail"
+)
+
+// expire applies Expire: it removes what the Safety Net has held long enough,
+// oldest first, at most c.Rows rows, and old answers to submissions. Hold
+// times are counted from the delivery of each recipient, so one that is still
+// deferred holds nothing up (SPEC 3).
+func (t *tx) expire(c Limit) Answer {
+	hold := t.Params().SafetyNetHoldTime
+	var due []mail.ID
+	low := tab(tabExpiry)
+	for k := range t.Scan(low, tab(tabExpiry).time(t.now().Add(-hold)+1)) {
+		if len(due) == c.Rows {
+			break
+		}
+		due = append(due, lastID(k))
+	}
+	n := 0
+	for i, id := range due {
+		if i > 0 && id == due[i-1] {
+			continue
+		}
+		if e := t.open(id); e != nil {
+			t.expireOne(e)
+			n++
+		}
+	}
+	t.forgetSubmissions(c.Rows)
+	return Answer{Count: n, More: len(due) == c.Rows}
+}
+
+// Expirable reports whether Expire at the given time would find something.
+func (t Tables) Expirable(now mail.Time) bool {
+	hold := t.Params().SafetyNetHoldTime
+	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).end()) {
+		return mail.Time(binary.BigEndian.Uint64(k[2:])) <= now.Add(-hold)
+	}
+	return false
+}
+
+func (t *tx) expireOne(e *edit) {
+	p := t.Params()
+	cut := t.now().Add(-p.SafetyNetHoldTime)
+	for i := range e.Recipients {
+		if r := &e.Recipients[i]; r.State == Delivered && r.Done <= cut {
+			r.Gone = true
+		}
+	}
+	switch {
+	case e.Active() || max(e.Finished, e.PrimaryEnd) > cut:
+	case e.Shadow != 0 && !e.Acked && e.PrimaryEnd == 0:
+		// The Primary Safety Net lets go. The shadow was never acknowledged: it
+		// stays for message-expiration-timeout more (SPEC 5).
+		e.note(Event{Kind: EventExpire, At: t.now(), Member: e.Primary})
+		e.PrimaryEnd = e.Finished.Add(p.MessageExpirationTimeout)
+		for i := range e.Recipients {
+			e.Recipients[i].Gone = false // the shadow can still be resubmitted
+		}
+	default:
+		t.drop(e)
+		return
+	}
+	t.save(e)
+}

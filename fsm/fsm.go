@@ -1,0 +1,138 @@
+package fsm
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"mailraft/mail"
+	"mailraft/store/state"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// FSM applies the log to the state tables of one member. It implements
+// raft.BatchingFSM; the result of every command is an encoded Answer.
+type FSM struct {
+	db     *state.DB
+	fatal  func(error)
+	log    hclog.Logger
+	hashes hashes
+
+	mu      sync.Mutex
+	applied Applied       // guarded by mu; what is committed to the tables
+	changed chan struct{} // guarded by mu; closed and replaced after each batch
+}
+
+// New opens the state machine over its tables. fatal is called when the state
+// cannot go on: a table that fails, an entry that is not known.
+func New(db *state.DB, fatal func(error), log hclog.Logger) *FSM {
+	f := &FSM{db: db, fatal: fatal, log: log, changed: make(chan struct{})}
+	v := f.View()
+	defer v.Close()
+	f.applied = v.Tables.Applied()
+	return f
+}
+
+// View is the state at one applied index.
+type View struct {
+	Tables
+	v *state.View
+}
+
+// View opens a view of the state. It must be closed.
+func (f *FSM) View() *View {
+	v := f.db.View()
+	return &View{Tables: Tables{v, f.fatal}, v: v}
+}
+
+// Close releases the view.
+func (v *View) Close() { v.v.Close() }
+
+// Sync makes everything applied so far durable.
+func (f *FSM) Sync() { f.db.Sync() }
+
+// Applied is the index that this member's state includes, and its time.
+func (f *FSM) Applied() (uint64, mail.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied.Index, f.applied.Time
+}
+
+// Changed returns a channel that is closed when the state has moved on.
+func (f *FSM) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// Apply implements raft.FSM.
+func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements raft.BatchingFSM: all entries and the position that
+// they lead to become visible in one commit, which a crash keeps or loses
+// whole. A Mark ends a commit, so that the hashed view is the state at it.
+func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
+	answers := make([]any, len(logs))
+	t := f.begin()
+	for i, l := range logs {
+		if l.Index <= t.at.Index {
+			continue // in the tables already: replayed after a restart
+		}
+		t.at.Index, t.at.Term = l.Index, l.Term
+		a, mark := t.applyLog(l)
+		a.Index = l.Index
+		b, err := enc.Marshal(a)
+		if err != nil {
+			f.fatal(fmt.Errorf("encode answer to entry %d: %w", l.Index, err))
+		}
+		answers[i] = b
+		if mark {
+			f.commit(t)
+			f.hashes.begin(f.View(), l.Index)
+			t = f.begin()
+		}
+	}
+	f.commit(t)
+	return answers
+}
+
+func (f *FSM) begin() *tx {
+	b := f.db.NewBatch()
+	t := &tx{Tables: Tables{b, f.fatal}, batch: b, log: f.log}
+	t.at = t.Tables.Applied()
+	return t
+}
+
+func (f *FSM) commit(t *tx) {
+	t.put(tab(tabApplied), t.at)
+	t.batch.Commit()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied = t.at
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// Snapshot implements raft.FSM: the live tables are the snapshot, so there is
+// nothing to copy. See Snapshots.
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) { return liveSnapshot{}, nil }
+
+// Restore implements raft.FSM: it replaces the replicated rows by those of a
+// received snapshot, all or none.
+func (f *FSM) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	s := &streamReader{r: r}
+	if err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault); err != nil {
+		return err
+	}
+	v := f.View()
+	defer v.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied = v.Tables.Applied()
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}

@@ -1,0 +1,217 @@
+package fsm
+
+import (
+	"slices"
+
+	"mailraft/directory"
+	"mailraft/mail"
+)
+
+// Message is the row of a message: everything that the boundary knows of it
+// but its content. One row stands for the primary and the shadow message, and
+// later for both Safety Net entries.
+type Message struct {
+	ID         mail.ID              `cbor:"1,keyasint"`
+	Content    mail.Content         `cbor:"2,keyasint"`
+	Envelope   mail.Envelope        `cbor:"3,keyasint"`
+	Trace      mail.Trace           `cbor:"4,keyasint"`
+	Fields     mail.Fields          `cbor:"5,keyasint"`
+	Accepted   mail.Time            `cbor:"6,keyasint"`
+	Primary    mail.MemberID        `cbor:"7,keyasint"`            // the owner: it delivers, or did
+	Shadow     mail.MemberID        `cbor:"8,keyasint,omitempty"`  // zero: none yet, or none any more
+	Acked      bool                 `cbor:"9,keyasint,omitempty"`  // the shadow server has acknowledged the discard
+	Finished   mail.Time            `cbor:"10,keyasint,omitempty"` // every recipient is finished; zero while active
+	Recipients []Recipient          `cbor:"11,keyasint"`
+	Holders    []mail.MemberID      `cbor:"12,keyasint,omitempty"` // who had the content when it was accepted
+	Events     []Event              `cbor:"13,keyasint,omitempty"`
+	Origin     mail.ID              `cbor:"14,keyasint,omitempty"` // DSN: the message that it reports on
+	Parent     mail.ID              `cbor:"15,keyasint,omitempty"` // a piece of a large group: the message as accepted
+	Rest       []directory.GroupRef `cbor:"16,keyasint,omitempty"` // groups still to be expanded
+	Held       bool                 `cbor:"17,keyasint,omitempty"` // not delivered before the expansion is complete
+	Suspended  bool                 `cbor:"18,keyasint,omitempty"`
+	Marked     bool                 `cbor:"19,keyasint,omitempty"` // accepted with fewer copies than a majority
+	Waiting    bool                 `cbor:"20,keyasint,omitempty"` // its owner is down and nobody who is up has the content
+	PrimaryEnd mail.Time            `cbor:"21,keyasint,omitempty"` // its Primary Safety Net entry has expired; the shadow is unacknowledged
+	Expanding  bool                 `cbor:"22,keyasint,omitempty"` // Rest was not empty at first, and pieces are not all released
+	Pinned     []directory.GroupRef `cbor:"23,keyasint,omitempty"` // group versions that the expansion holds
+}
+
+// Active reports whether the message still has to be delivered to somebody.
+func (m *Message) Active() bool { return m.Finished == 0 }
+
+// Bounce reports whether no DSN may be made for it (RFC 5321 §6.1).
+func (m *Message) Bounce() bool { return m.Envelope.ReversePath == "" }
+
+// RecipientState says what became of a recipient. On disk: never renumber.
+type RecipientState uint8
+
+// The states.
+const (
+	Pending   RecipientState = 0
+	Delivered RecipientState = 1
+	Relayed   RecipientState = 2
+	Failed    RecipientState = 3
+	Expired   RecipientState = 4 // given up after message-expiration-timeout
+	Deleted   RecipientState = 5 // by an operator
+)
+
+var recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted"}
+
+// String is the state in lower case.
+func (s RecipientState) String() string { return recipientStates[s] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s RecipientState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Recipient is one delivery of a message, as the categorizer fixed it.
+type Recipient struct {
+	Address    string         `cbor:"1,keyasint"`
+	Original   string         `cbor:"2,keyasint,omitempty"` // envelope recipient, where it differs
+	Database   string         `cbor:"3,keyasint,omitempty"` // a mailbox: its database
+	NextHop    string         `cbor:"4,keyasint,omitempty"` // an outside recipient: where it goes
+	State      RecipientState `cbor:"5,keyasint,omitempty"`
+	Attempts   int            `cbor:"6,keyasint,omitempty"`
+	Next       mail.Time      `cbor:"7,keyasint,omitempty"` // Pending: not before
+	Done       mail.Time      `cbor:"8,keyasint,omitempty"` // when its outcome was applied: the delivery time
+	Reply      *mail.Reply    `cbor:"9,keyasint,omitempty"` // last word about it
+	Remote     string         `cbor:"10,keyasint,omitempty"`
+	Copy       string         `cbor:"11,keyasint,omitempty"`
+	Activation uint64         `cbor:"12,keyasint,omitempty"`
+	Via        []string       `cbor:"13,keyasint,omitempty"` // groups it came from
+	Gone       bool           `cbor:"14,keyasint,omitempty"` // its hold time is over
+}
+
+// Destination is the queue that the recipient waits in: "db/NAME",
+// "relay/NEXTHOP", or "fail" for one that did not resolve.
+func (r *Recipient) Destination() string {
+	switch {
+	case r.Database != "":
+		return "db/" + r.Database
+	case r.NextHop != "":
+		return "relay/" + r.NextHop
+	default:
+		return "fail"
+	}
+}
+
+// Member is a member of the boundary.
+type Member struct {
+	ID       mail.MemberID `cbor:"1,keyasint"`
+	Name     string        `cbor:"2,keyasint"`
+	Site     string        `cbor:"3,keyasint,omitempty"`
+	Addr     string        `cbor:"4,keyasint"`           // cluster port, host:port
+	SMTP     string        `cbor:"5,keyasint,omitempty"` // where it takes mail, for people
+	Host     string        `cbor:"6,keyasint,omitempty"` // its name in mail
+	Serial   string        `cbor:"7,keyasint,omitempty"` // of its certificate
+	Up       bool          `cbor:"8,keyasint,omitempty"`
+	Draining bool          `cbor:"9,keyasint,omitempty"`
+	Since    mail.Time     `cbor:"10,keyasint,omitempty"` // of the last change of Up
+	Joined   mail.Time     `cbor:"11,keyasint,omitempty"`
+	Complete uint64        `cbor:"12,keyasint,omitempty"` // see Complete
+	Phase    Phase         `cbor:"13,keyasint,omitempty"` // of the takeover of its messages
+	Cursor   []byte        `cbor:"14,keyasint,omitempty"` // how far the phase is
+}
+
+// Phase is how far the takeover of a member that is down has come.
+type Phase uint8
+
+// The phases, in their order.
+const (
+	PhaseDone      Phase = 0 // nothing to hand over, or all handed over
+	PhasePrimaries Phase = 1 // its active messages get a new owner
+	PhaseShadows   Phase = 2 // active messages shadowed there get a new shadow
+)
+
+// has reports whether the member has the content of the message.
+func (m *Member) has(msg *Message) bool {
+	return m.Complete >= msg.ID.Index() || slices.Contains(msg.Holders, m.ID)
+}
+
+// Boundary is the one row about the boundary as a whole.
+type Boundary struct {
+	Boundary   string          `cbor:"1,keyasint"`
+	Name       string          `cbor:"2,keyasint"`
+	Generation uint64          `cbor:"3,keyasint"`
+	CA         []byte          `cbor:"4,keyasint"`
+	CAKey      []byte          `cbor:"5,keyasint"` // sealed
+	Created    mail.Time       `cbor:"6,keyasint"`
+	Opened     bool            `cbor:"7,keyasint,omitempty"` // min-voters were there once
+	Term       uint64          `cbor:"8,keyasint,omitempty"`
+	Leader     mail.MemberID   `cbor:"9,keyasint,omitempty"` // who began the term
+	Voters     []mail.MemberID `cbor:"10,keyasint,omitempty"`
+	Learners   []mail.MemberID `cbor:"11,keyasint,omitempty"`
+	Config     []byte          `cbor:"12,keyasint,omitempty"` // raft.Configuration
+	ConfigAt   uint64          `cbor:"13,keyasint,omitempty"` // its index
+	Groups     uint64          `cbor:"14,keyasint,omitempty"` // last group version given
+	Protect    []byte          `cbor:"15,keyasint,omitempty"` // cursor of Protect
+}
+
+// Database is a mailbox database.
+type Database struct {
+	Name       string    `cbor:"1,keyasint"`
+	Active     string    `cbor:"2,keyasint,omitempty"` // name of the active copy
+	Activation uint64    `cbor:"3,keyasint"`           // counts activations from 1
+	Copies     []Copy    `cbor:"4,keyasint"`
+	Since      mail.Time `cbor:"5,keyasint,omitempty"` // of the present activation
+}
+
+// Copy is a place where a database lives.
+type Copy struct {
+	Name        string        `cbor:"1,keyasint" json:"name"`
+	Addr        string        `cbor:"2,keyasint" json:"address"` // lmtp://, smtp://, maildir:
+	Site        string        `cbor:"3,keyasint,omitempty" json:"site,omitempty"`
+	Lag         mail.Duration `cbor:"4,keyasint,omitempty" json:"lag"`
+	Preference  int           `cbor:"5,keyasint,omitempty" json:"preference,omitempty"`
+	Slack       mail.Duration `cbor:"6,keyasint,omitempty" json:"replication_slack"` // 0: the parameter's
+	DataThrough mail.Time     `cbor:"7,keyasint,omitempty" json:"data_through,omitempty"`
+	Live        bool          `cbor:"8,keyasint,omitempty" json:"live,omitempty"`
+}
+
+// copy returns the named copy, or nil.
+func (d *Database) copy(name string) *Copy {
+	for i := range d.Copies {
+		if d.Copies[i].Name == name {
+			return &d.Copies[i]
+		}
+	}
+	return nil
+}
+
+// ActiveCopy is the copy that mail goes to, or nil.
+func (d *Database) ActiveCopy() *Copy { return d.copy(d.Active) }
+
+// Token is an invitation, by the hash of its secret.
+type Token struct {
+	Hash  [32]byte  `cbor:"1,keyasint"`
+	Role  string    `cbor:"2,keyasint"`
+	Until mail.Time `cbor:"3,keyasint"`
+	Uses  int       `cbor:"4,keyasint"` // left
+}
+
+// Suspension is a standing order not to deliver to a destination.
+type Suspension struct {
+	Key    string    `cbor:"1,keyasint" json:"destination"` // "" is all
+	Reason string    `cbor:"2,keyasint,omitempty" json:"reason"`
+	By     string    `cbor:"3,keyasint,omitempty" json:"by"`
+	At     mail.Time `cbor:"4,keyasint" json:"at"`
+}
+
+// Applied is the position of the state: the entry that it includes last.
+type Applied struct {
+	Index uint64    `cbor:"1,keyasint"`
+	Term  uint64    `cbor:"2,keyasint"`
+	Time  mail.Time `cbor:"3,keyasint"` // state machine time
+}
+
+// submitted is the first answer to a submission, which stands.
+type submitted struct {
+	At      mail.Time   `cbor:"1,keyasint"`
+	ID      mail.ID     `cbor:"2,keyasint,omitempty"`
+	Refused *mail.Reply `cbor:"3,keyasint,omitempty"`
+}
+
+// contentRow counts who refers to a content.
+type contentRow struct {
+	Refs    int          `cbor:"1,keyasint"`
+	Content mail.Content `cbor:"2,keyasint"`
+}

@@ -1,0 +1,304 @@
+package fsm
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// A snapshot on the wire is a magic, then rows in key order as (key length,
+// value length, key, value), then zero lengths and a CRC-32C of everything
+// before. Lengths are 4 bytes, big endian.
+const (
+	streamMagic = "mailraft state 1\n"
+	keyMax      = 64 << 10
+	valueMax    = 64 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// liveSnapshot stands for the tables as they are.
+type liveSnapshot struct{}
+
+func (liveSnapshot) Persist(sink raft.SnapshotSink) error {
+	if s, ok := sink.(*liveSink); ok {
+		s.live = true
+	}
+	return sink.Close()
+}
+
+func (liveSnapshot) Release() {}
+
+// Snapshots is the snapshot store over the live tables: taking a snapshot only
+// makes them durable, and what is sent to another member is streamed from a
+// view. Position, configuration and rows of a stream come from one view.
+// Implements raft.SnapshotStore.
+type Snapshots struct {
+	f   *FSM
+	dir string // of what was received and is not yet installed
+
+	mu       sync.Mutex
+	received map[string]raft.SnapshotMeta // guarded by mu
+	n        int                          // guarded by mu
+}
+
+// NewSnapshots makes the store; dir takes streams being received, and what an
+// earlier process left there is removed.
+func NewSnapshots(f *FSM, dir string) (*Snapshots, error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, fmt.Errorf("clear snapshot directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make snapshot directory: %w", err)
+	}
+	return &Snapshots{f: f, dir: dir, received: map[string]raft.SnapshotMeta{}}, nil
+}
+
+const liveID = "live"
+
+// Create begins a local snapshot, or the receiving of one: which, is known
+// when Persist or Write is called.
+func (s *Snapshots) Create(_ raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+	id := fmt.Sprintf("received-%d", s.n)
+	return &liveSink{s: s, meta: raft.SnapshotMeta{Version: raft.SnapshotVersionMax, ID: id, Index: index, Term: term,
+		Configuration: c, ConfigurationIndex: ci}}, nil
+}
+
+// List returns the one snapshot that there is: the tables.
+func (s *Snapshots) List() ([]*raft.SnapshotMeta, error) {
+	v := s.f.View()
+	defer v.Close()
+	m, ok := v.meta()
+	if !ok {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{&m}, nil
+}
+
+// Open returns a stream of the tables, or what was received under the id.
+func (s *Snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if id == liveID {
+		return s.openLive()
+	}
+	s.mu.Lock()
+	m, ok := s.received[id]
+	s.mu.Unlock()
+	if !ok {
+		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, os.ErrNotExist)
+	}
+	f, err := os.Open(filepath.Join(s.dir, id))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
+	}
+	return &m, &receivedFile{File: f, s: s, id: id}, nil
+}
+
+func (s *Snapshots) openLive() (*raft.SnapshotMeta, io.ReadCloser, error) {
+	v := s.f.View()
+	m, ok := v.meta()
+	if !ok {
+		v.Close()
+		return nil, nil, fmt.Errorf("open snapshot: the state is empty: %w", os.ErrNotExist)
+	}
+	size := counter(0)
+	if err := writeStream(&size, v.Tables); err != nil { // raft wants the exact size first
+		v.Close()
+		return nil, nil, err
+	}
+	m.Size = int64(size)
+	r, w := io.Pipe()
+	go func() {
+		defer v.Close()
+		b := bufio.NewWriterSize(w, 256<<10)
+		err := writeStream(b, v.Tables)
+		_ = w.CloseWithError(errors.Join(err, b.Flush()))
+	}()
+	return &m, r, nil
+}
+
+// meta is the snapshot that the view is.
+func (v *View) meta() (raft.SnapshotMeta, bool) {
+	a := v.Tables.Applied()
+	b, ok := v.Boundary()
+	if !ok || a.Index == 0 || b.Config == nil {
+		return raft.SnapshotMeta{}, false
+	}
+	return raft.SnapshotMeta{Version: raft.SnapshotVersionMax, ID: liveID, Index: a.Index, Term: a.Term,
+		Configuration: raft.DecodeConfiguration(b.Config), ConfigurationIndex: b.ConfigAt}, true
+}
+
+// liveSink takes a local snapshot, or receives one into a file.
+type liveSink struct {
+	s    *Snapshots
+	meta raft.SnapshotMeta
+	live bool
+	f    *os.File
+}
+
+func (k *liveSink) ID() string { return k.meta.ID }
+
+func (k *liveSink) Write(p []byte) (int, error) {
+	if k.f == nil {
+		f, err := os.OpenFile(filepath.Join(k.s.dir, k.meta.ID), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return 0, fmt.Errorf("receive snapshot: %w", err)
+		}
+		k.f = f
+	}
+	n, err := k.f.Write(p)
+	k.meta.Size += int64(n)
+	return n, err
+}
+
+// Close returns when the snapshot is durable: the log up to it may be
+// compacted right after.
+func (k *liveSink) Close() error {
+	if k.live {
+		k.s.f.Sync()
+		return nil
+	}
+	if k.f == nil {
+		return errors.New("receive snapshot: nothing came")
+	}
+	if err := errors.Join(k.f.Sync(), k.f.Close()); err != nil {
+		return fmt.Errorf("receive snapshot: %w", err)
+	}
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	k.s.received[k.meta.ID] = k.meta
+	return nil
+}
+
+func (k *liveSink) Cancel() error {
+	if k.f == nil {
+		return nil
+	}
+	return errors.Join(k.f.Close(), os.Remove(k.f.Name()))
+}
+
+// receivedFile is removed once it was read to install it.
+type receivedFile struct {
+	*os.File
+	s  *Snapshots
+	id string
+}
+
+func (r *receivedFile) Close() error {
+	r.s.mu.Lock()
+	delete(r.s.received, r.id)
+	r.s.mu.Unlock()
+	return errors.Join(r.File.Close(), os.Remove(r.File.Name()))
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
+
+// writeStream writes all replicated rows.
+func writeStream(w io.Writer, t Tables) error {
+	sum := crc32.New(castagnoli)
+	out := io.MultiWriter(w, sum)
+	if _, err := io.WriteString(out, streamMagic); err != nil {
+		return err
+	}
+	for k, v := range t.Scan(ReplicatedLow, ReplicatedHigh) {
+		if err := writeRow(out, k, v); err != nil {
+			return err
+		}
+	}
+	if err := writeRow(out, nil, nil); err != nil {
+		return err
+	}
+	_, err := w.Write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
+	return err
+}
+
+func writeRow(w io.Writer, k, v []byte) error {
+	b := make([]byte, 8, 8+len(k)+len(v))
+	binary.BigEndian.PutUint32(b, uint32(len(k)))
+	binary.BigEndian.PutUint32(b[4:], uint32(len(v)))
+	_, err := w.Write(append(append(b, k...), v...))
+	return err
+}
+
+// ErrSnapshot reports a stream that is no whole snapshot.
+var ErrSnapshot = errors.New("malformed or damaged snapshot")
+
+// streamReader reads what writeStream wrote. Its checksum is known only after
+// the last row, so rows must not be used before fault has returned nil.
+type streamReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *streamReader) fault() error { return s.err }
+
+func (s *streamReader) rows() iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		b := bufio.NewReaderSize(s.r, 256<<10)
+		sum := crc32.New(castagnoli)
+		in := io.TeeReader(b, sum)
+		magic := make([]byte, len(streamMagic))
+		if _, err := io.ReadFull(in, magic); err != nil || string(magic) != streamMagic {
+			s.err = ErrSnapshot
+			return
+		}
+		var last []byte
+		for {
+			k, v, err := readRow(in)
+			if err != nil {
+				s.err = fmt.Errorf("%w: %w", ErrSnapshot, err)
+				return
+			}
+			if len(k) == 0 {
+				break
+			}
+			if string(k) <= string(last) || k[0] != 'r' {
+				s.err = fmt.Errorf("%w: row out of order", ErrSnapshot)
+				return
+			}
+			last = k
+			if !yield(k, v) {
+				return
+			}
+		}
+		s.err = checkSum(b, sum)
+	}
+}
+
+func readRow(r io.Reader) (k, v []byte, err error) {
+	var n [8]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return nil, nil, err
+	}
+	kl, vl := binary.BigEndian.Uint32(n[:]), binary.BigEndian.Uint32(n[4:])
+	if kl > keyMax || vl > valueMax {
+		return nil, nil, fmt.Errorf("row of %d and %d bytes", kl, vl)
+	}
+	b := make([]byte, kl+vl)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, nil, err
+	}
+	return b[:kl:kl], b[kl:], nil
+}
+
+func checkSum(r io.Reader, sum hash.Hash32) error {
+	var c [4]byte
+	if _, err := io.ReadFull(r, c[:]); err != nil || binary.BigEndian.Uint32(c[:]) != sum.Sum32() {
+		return fmt.Errorf("%w: checksum", ErrSnapshot)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package fsm
+
+import (
+	"bytes"
+	"slices"
+
+	"mailraft/mail"
+)
+
+// memberDown applies MemberDown: the leader has granted the member no lease
+// for so long that its last one is over. From here until MemberUp nothing but
+// what it has delivered is taken from it; Takeover hands over its messages.
+func (t *tx) memberDown(c MemberChange) Answer {
+	m, ok := t.Member(c.Member)
+	if !ok {
+		return refuse(550, "5.1.0", "there is no member %s", c.Member)
+	}
+	if !m.Up {
+		return Answer{}
+	}
+	m.Up, m.Since, m.Phase, m.Cursor = false, t.now(), PhasePrimaries, nil
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{Count: 1}
+}
+
+// memberUp applies MemberUp. A takeover once begun runs to its end first, so
+// that the member, which does nothing before its state includes this entry,
+// knows everything that it no longer owns.
+func (t *tx) memberUp(c MemberChange) Answer {
+	m, ok := t.Member(c.Member)
+	switch {
+	case !ok:
+		return refuse(550, "5.1.0", "there is no member %s", c.Member)
+	case m.Phase != PhaseDone:
+		return refuse(450, "4.3.2", "the takeover of its messages is not finished")
+	}
+	if m.Up && m.Addr == c.Addr && m.SMTP == c.SMTP && m.Host == c.Host && m.Site == c.Site {
+		return Answer{}
+	}
+	if !m.Up {
+		m.Up, m.Since = true, t.now()
+	}
+	if c.Addr != "" {
+		m.Addr, m.SMTP, m.Host, m.Site = c.Addr, c.SMTP, c.Host, c.Site
+	}
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{Count: 1}
+}
+
+// takeover applies one piece of handing over what a member that is down owned
+// and shadowed. The cursor in its row says how far the pieces have come, so
+// any leader goes on from where the last one was.
+func (t *tx) takeover(c MemberChange) Answer {
+	m, ok := t.Member(c.Member)
+	if !ok || m.Up || m.Phase == PhaseDone {
+		return Answer{}
+	}
+	table := byte(tabOwner)
+	if m.Phase == PhaseShadows {
+		table = tabShadow
+	}
+	base := tab(table).mem(m.ID)
+	low := base
+	if m.Cursor != nil {
+		low = append(slices.Clone(m.Cursor), 0)
+	}
+	var keys []key
+	for k := range t.Scan(low, base.end()) {
+		if keys = append(keys, slices.Clone(k)); len(keys) == max(c.Rows, 1) {
+			break
+		}
+	}
+	for _, k := range keys {
+		e := t.open(lastID(k))
+		if e == nil {
+			continue
+		}
+		if m.Phase == PhasePrimaries {
+			t.handOver(e.Message, m.ID)
+		} else {
+			t.reshadow(e.Message)
+		}
+		t.save(e)
+		m.Cursor = k
+	}
+	if len(keys) < max(c.Rows, 1) {
+		m.Cursor = nil
+		if m.Phase++; m.Phase > PhaseShadows {
+			m.Phase = PhaseDone
+		}
+	}
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{Count: len(keys), More: m.Phase != PhaseDone}
+}
+
+// handOver gives an active message of a member that is down another owner: its
+// shadow server if that is up, else any member that is up and has the content.
+// If there is none the message stays its owner's, and waits.
+func (t *tx) handOver(m *Message, from mail.MemberID) {
+	heir := mail.MemberID(0)
+	if s, ok := t.Member(m.Shadow); ok && s.Up && s.has(m) {
+		heir = s.ID
+	} else {
+		var up []mail.MemberID
+		for mb := range t.Members() {
+			if mb.Up && !mb.Draining && mb.ID != from && mb.has(m) {
+				up = append(up, mb.ID)
+			}
+		}
+		if len(up) > 0 {
+			heir = up[int(m.ID[len(m.ID)-3])%len(up)]
+		}
+	}
+	if heir == 0 {
+		m.Waiting = true
+		return
+	}
+	m.Waiting = false
+	m.Primary = heir
+	m.note(Event{Kind: EventTakeover, At: t.now(), Member: heir, Text: "from " + from.String()})
+	if m.Shadow == heir || m.Shadow == 0 {
+		m.Shadow = 0
+		t.reshadow(m)
+	}
+	for i := range m.Recipients {
+		if r := &m.Recipients[i]; r.State == Pending {
+			r.Next = t.now()
+		}
+	}
+}
+
+// reshadow gives an active message a shadow server that is up and has the
+// content; without one it has none, and Protect will see to it.
+func (t *tx) reshadow(m *Message) {
+	was := m.Shadow
+	m.Shadow = t.chooseShadow(m.Primary, m.Content.ID, func(mb Member) bool { return mb.has(m) })
+	if m.Shadow != was || m.Shadow == 0 {
+		t.noteShadow(m)
+	}
+}
+
+// protect applies one piece of giving active messages what they lack: a
+// shadow, an owner who is up, copies on a majority. It walks the index in
+// turns; the cursor is in the boundary's row.
+func (t *tx) protect(c Limit) Answer {
+	b, ok := t.Boundary()
+	if !ok {
+		return Answer{}
+	}
+	low := tab(tabNeed)
+	if b.Protect != nil {
+		low = append(slices.Clone(b.Protect), 0)
+	}
+	var keys []key
+	for k := range t.Scan(low, tab(tabNeed).end()) {
+		if keys = append(keys, slices.Clone(k)); len(keys) == max(c.Rows, 1) {
+			break
+		}
+	}
+	n := 0
+	for _, k := range keys {
+		e := t.open(lastID(k))
+		if e == nil {
+			continue
+		}
+		before, _ := enc.Marshal(e.Message)
+		t.mend(e.Message, b.Voters)
+		if after, _ := enc.Marshal(e.Message); !bytes.Equal(before, after) {
+			t.save(e)
+			n++
+		}
+		b.Protect = k
+	}
+	if len(keys) < max(c.Rows, 1) {
+		b.Protect = nil
+	}
+	t.put(tab(tabBoundary), b)
+	return Answer{Count: n, More: b.Protect != nil}
+}
+
+func (t *tx) mend(m *Message, voters []mail.MemberID) {
+	if m.Waiting {
+		if owner, _ := t.Member(m.Primary); owner.Up {
+			m.Waiting = false
+		} else {
+			t.handOver(m, m.Primary)
+		}
+	}
+	if m.Shadow == 0 && !m.Waiting {
+		if s := t.chooseShadow(m.Primary, m.Content.ID, func(mb Member) bool { return mb.has(m) }); s != 0 {
+			m.Shadow = s
+			t.noteShadow(m)
+		}
+	}
+	if m.Marked {
+		held := 0
+		for _, v := range voters {
+			if mb, ok := t.Member(v); ok && mb.has(m) {
+				held++
+			}
+		}
+		m.Marked = held <= len(voters)/2
+	}
+}

@@ -1,0 +1,171 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"mailraft/mail"
+	"mailraft/store/state"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// tx is the applying of entries to one batch. It reads its own changes.
+type tx struct {
+	Tables
+	batch *state.Batch
+	at    Applied // of the entry being applied
+	made  int     // messages that this entry has created
+	log   hclog.Logger
+}
+
+// applyLog applies one entry of the Raft log; mark says that the state is to
+// be hashed here.
+func (t *tx) applyLog(l *raft.Log) (a Answer, mark bool) {
+	switch l.Type {
+	case raft.LogConfiguration:
+		t.configuration(raft.DecodeConfiguration(l.Data), l.Index, l.Data)
+		return Answer{}, false
+	case raft.LogCommand:
+	default:
+		return Answer{}, false
+	}
+	kind, at, body, err := header(l.Data)
+	if err != nil {
+		t.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
+		return refuse(451, "4.3.0", "unknown entry"), false
+	}
+	t.at.Time = max(t.at.Time, at)
+	t.made = 0
+	handle, ok := handlers[kind]
+	switch {
+	case ok:
+		a, err = handle(t, body)
+	case kind&kindSkippable == 0:
+		err = fmt.Errorf("kind %d: %w: this member runs an older version than its boundary", kind, ErrEntry)
+	}
+	if err != nil {
+		t.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
+	}
+	return a, kind == KindMark
+}
+
+// handlers has one line for each command.
+var handlers map[Kind]func(*tx, []byte) (Answer, error)
+
+func init() {
+	handlers = map[Kind]func(*tx, []byte) (Answer, error){
+		KindFound:      handler((*tx).found),
+		KindTermStart:  handler((*tx).termStart),
+		KindTick:       handler((*tx).tick),
+		KindAccept:     handler((*tx).accept),
+		KindWithdraw:   handler((*tx).withdraw),
+		KindReport:     handler((*tx).report),
+		KindDiscard:    handler((*tx).discard),
+		KindExpire:     handler((*tx).expire),
+		KindMemberAdd:  handler((*tx).memberAdd),
+		KindMemberDown: handler((*tx).memberDown),
+		KindMemberUp:   handler((*tx).memberUp),
+		KindTakeover:   handler((*tx).takeover),
+		KindProtect:    handler((*tx).protect),
+		KindExpand:     handler((*tx).expand),
+		KindConfigure:  handler((*tx).configure),
+		KindDirectory:  handler((*tx).directory),
+		KindDatabase:   handler((*tx).database),
+		KindToken:      handler((*tx).token),
+		KindQueue:      handler((*tx).queue),
+		KindMessage:    handler((*tx).message),
+		KindMark:       handler(func(t *tx, _ Mark) Answer { return Answer{} }),
+	}
+}
+
+func handler[T any](f func(*tx, T) Answer) func(*tx, []byte) (Answer, error) {
+	return func(t *tx, body []byte) (Answer, error) {
+		var c T
+		if err := dec.Unmarshal(body, &c); err != nil {
+			return Answer{}, fmt.Errorf("%w: %w", ErrEntry, err)
+		}
+		return f(t, c), nil
+	}
+}
+
+func (t *tx) put(k key, v any) {
+	b, err := enc.Marshal(v)
+	if err != nil {
+		t.fatal(fmt.Errorf("encode state row %q: %w", k, err))
+		return
+	}
+	t.batch.Set(k, b)
+}
+
+func (t *tx) now() mail.Time { return t.at.Time }
+
+// edit is a row being changed, with the index keys it had.
+type edit struct {
+	*Message
+	before []key
+}
+
+// open reads a row to change it; nil if there is none.
+func (t *tx) open(id mail.ID) *edit {
+	m, ok := t.Message(id)
+	if !ok {
+		return nil
+	}
+	return &edit{m, m.indexes()}
+}
+
+// create begins a row, and counts its reference to the content.
+func (t *tx) create(c mail.Content) *edit {
+	id := mail.NewID(t.now(), t.at.Index, t.made)
+	t.made++
+	k := tab(tabContent).bytes(c.ID[:])
+	row := contentRow{Content: c}
+	t.get(k, &row)
+	row.Refs++
+	t.put(k, row)
+	return &edit{Message: &Message{ID: id, Content: c, Accepted: t.now()}}
+}
+
+// save writes a row and moves its index keys.
+func (t *tx) save(e *edit) {
+	after := e.indexes()
+	for _, k := range e.before {
+		if !hasKey(after, k) {
+			t.batch.Delete(k)
+		}
+	}
+	for _, k := range after {
+		if !hasKey(e.before, k) {
+			t.batch.Set(k, nil)
+		}
+	}
+	e.before = after
+	t.put(tab(tabMessage).id(e.ID), e.Message)
+}
+
+// drop removes a row, its index keys and its reference to the content.
+func (t *tx) drop(e *edit) {
+	for _, k := range e.before {
+		t.batch.Delete(k)
+	}
+	t.batch.Delete(tab(tabMessage).id(e.ID))
+	k := tab(tabContent).bytes(e.Content.ID[:])
+	var row contentRow
+	if !t.get(k, &row) {
+		t.fatal(fmt.Errorf("drop %s: its content %s is not counted", e.ID, e.Content.ID))
+		return
+	}
+	if row.Refs--; row.Refs > 0 {
+		t.put(k, row)
+	} else {
+		t.batch.Delete(k)
+	}
+}
+
+func hasKey(ks []key, k key) bool {
+	_, ok := slices.BinarySearchFunc(ks, k, func(a, b key) int { return bytes.Compare(a, b) })
+	return ok
+}
