@@ -109,3 +109,7 @@ func DecodeAnswer(b []byte) (Answer, error) {
 func refuse(code int, enhanced, format string, a ...any) Answer {
 	return Answer{Refused: mail.Replyf(code, enhanced, format, a...)}
 }
+
+// Stamp writes the state machine time into an entry: the leader's doing, just
+// before it goes into the log.
+func Stamp(e []byte, t mail.Time) { binary.BigEndian.PutUint64(e[2:headerSize], uint64(t)) }
