@@ -1,0 +1,248 @@
+package smtpd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mailraft/mail"
+)
+
+// message is what the fake queue was given.
+type message struct {
+	env    mail.Envelope
+	trace  mail.Trace
+	fields mail.Fields
+	body   string
+}
+
+// queue is a Queue, Directory and Gate whose answers a test can set.
+type queue struct {
+	mu                                       sync.Mutex
+	got                                      []message
+	begun, aborted                           int
+	beginErr, writeErr, commitErr, verifyErr error
+	readyErr                                 error
+	hold                                     chan struct{} // commits wait for it
+	committing                               chan struct{} // gets one for every commit that waits
+}
+
+type upload struct {
+	q    *queue
+	body bytes.Buffer
+}
+
+func (q *queue) locked(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
+}
+
+func (q *queue) Ready() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.readyErr
+}
+
+func (q *queue) Begin(context.Context) (Upload, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.beginErr != nil {
+		return nil, q.beginErr
+	}
+	q.begun++
+	return &upload{q: q}, nil
+}
+
+// Verify knows example.org, and nobody in it whose name begins with "no".
+func (q *queue) Verify(_ context.Context, a mail.Address) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.verifyErr != nil:
+		return q.verifyErr
+	case !strings.EqualFold(a.Domain, "example.org"):
+		return mail.Replyf(550, "5.7.1", "Not an accepted domain")
+	case strings.HasPrefix(a.Local, "no"):
+		return mail.Replyf(550, "5.1.1", "No such mailbox")
+	}
+	return nil
+}
+
+func (u *upload) Write(p []byte) (int, error) {
+	u.q.mu.Lock()
+	defer u.q.mu.Unlock()
+	if u.q.writeErr != nil {
+		return 0, u.q.writeErr
+	}
+	return u.body.Write(p)
+}
+
+func (u *upload) Abort() { u.q.locked(func() { u.q.aborted++ }) }
+
+func (u *upload) Commit(ctx context.Context, env mail.Envelope, tr mail.Trace, f mail.Fields) (mail.ID, error) {
+	if u.q.hold != nil {
+		u.q.committing <- struct{}{}
+		select {
+		case <-u.q.hold:
+		case <-ctx.Done():
+			return mail.ID{}, ctx.Err()
+		}
+	}
+	u.q.mu.Lock()
+	defer u.q.mu.Unlock()
+	if u.q.commitErr != nil {
+		return mail.ID{}, u.q.commitErr
+	}
+	u.q.got = append(u.q.got, message{env, tr, f, u.body.String()})
+	return mail.NewID(1, uint64(len(u.q.got)), 0), nil
+}
+
+func (q *queue) take() []message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	got := q.got
+	q.got = nil
+	return got
+}
+
+var serverTLS = sync.OnceValue(func() *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+})
+
+var clientTLS = &tls.Config{InsecureSkipVerify: true}
+
+// testConfig is a server with a fake queue, that takes up to 1 MB.
+func testConfig(q *queue) Config {
+	return Config{
+		Hostname: "mx.example.org", DefaultDomain: "example.org",
+		Queue: q, Directory: q, Gate: q,
+		SizeMax: func() int64 { return 1 << 20 },
+	}
+}
+
+// start serves cfg on loopback, in clear text and with implicit TLS.
+func start(t testing.TB, cfg Config) (s *Server, plain, implicit string) {
+	t.Helper()
+	s = New(cfg)
+	var addrs []string
+	for _, serve := range []func(net.Listener) error{s.Serve, s.ServeTLS} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, l.Addr().String())
+		done := make(chan error, 1)
+		go func() { done <- serve(l) }()
+		t.Cleanup(func() {
+			s.Close()
+			if err := <-done; err != nil && err != net.ErrClosed {
+				t.Errorf("serve: %v", err)
+			}
+		})
+	}
+	return s, addrs[0], addrs[1]
+}
+
+func withTLS(cfg Config) Config {
+	cfg.TLS = serverTLS
+	return cfg
+}
+
+// peer is a client that says exactly what it is told to.
+type peer struct {
+	t testing.TB
+	net.Conn
+	r *bufio.Reader
+}
+
+func dialRaw(t testing.TB, addr string) *peer {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { nc.Close() })
+	return &peer{t, nc, bufio.NewReader(nc)}
+}
+
+func dial(t testing.TB, addr string) *peer {
+	t.Helper()
+	p := dialRaw(t, addr)
+	p.want("220")
+	return p
+}
+
+func (p *peer) secure() *peer {
+	tc := tls.Client(p.Conn, clientTLS)
+	return &peer{p.t, tc, bufio.NewReader(tc)}
+}
+
+func (p *peer) send(s string) {
+	_, _ = io.WriteString(p.Conn, s) // the server may have hung up; the reply tells
+}
+
+// reply reads one reply, all its lines.
+func (p *peer) reply() string {
+	var all strings.Builder
+	for {
+		line, err := p.r.ReadString('\n')
+		all.WriteString(line)
+		if err != nil {
+			return all.String() + "!closed"
+		}
+		if len(line) < 4 || line[3] == ' ' {
+			return all.String()
+		}
+	}
+}
+
+func (p *peer) want(prefixes ...string) (last string) {
+	p.t.Helper()
+	for _, w := range prefixes {
+		if last = p.reply(); !strings.HasPrefix(last, w) {
+			p.t.Fatalf("want %q, got %q", w, last)
+		}
+	}
+	return last
+}
+
+func (p *peer) cmd(line, want string) string {
+	p.t.Helper()
+	p.send(line + "\r\n")
+	return p.want(want)
+}
+
+// rest is everything up to the end of the connection.
+func (p *peer) rest() string {
+	b, _ := io.ReadAll(p.r) // a reset is an end too
+	return string(b)
+}
+
+const hello = "EHLO client.example\r\n"
+const envelope = "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
+
+func bdat(n int, last string) string { return fmt.Sprintf("BDAT %d%s\r\n", n, last) }

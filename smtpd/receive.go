@@ -1,0 +1,130 @@
+package smtpd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"mailraft/mail"
+	"mailraft/smtpd/wire"
+)
+
+var replyLoop = mail.Replyf(554, "5.4.6", "Too many hops, the message is in a loop")
+
+// Data implements smtp.Session: it takes the message of DATA, or of all the
+// BDATs. The reader is not read, the connection has the bytes.
+func (s *session) Data(io.Reader) error {
+	id, err := s.receive(s.conn.Begin())
+	if err != nil {
+		return smtpError(s.srv.answer("message", s.client, err))
+	}
+	return smtpError(mail.Replyf(250, "2.0.0", "Ok: queued as %s", id))
+}
+
+func (s *session) receive(m *wire.Message) (mail.ID, error) {
+	begun := time.Now()
+	up, err := s.srv.cfg.Queue.Begin(s.srv.ctx)
+	if err != nil {
+		return mail.ID{}, fmt.Errorf("begin an upload: %w", err)
+	}
+	aborted := true
+	defer func() { // a panic counts too
+		if aborted {
+			up.Abort()
+		}
+	}()
+	var head header
+	if err := s.stream(m, up, &head); err != nil {
+		return mail.ID{}, err
+	}
+	aborted = false // the outcome is the queue's from here
+	trace, env := s.trace(), s.tx.envelope()
+	complete := time.Now()
+	id, err := up.Commit(s.srv.ctx, env, trace, head.fields)
+	s.srv.stats.commit.observe(time.Since(complete))
+	if err != nil {
+		return mail.ID{}, fmt.Errorf("commit a message: %w", err)
+	}
+	s.srv.stats.received.Add(1)
+	s.srv.stats.bytes.Add(m.Size())
+	s.srv.log.Info("received", "id", id.String(), "session", trace.Session, "message_id", head.fields.MessageID,
+		"sender", env.ReversePath, "recipients", len(env.Recipients), "size", m.Size(),
+		"remote", trace.Address, "protocol", trace.Protocol, "duration", time.Since(begun), "commit", time.Since(complete))
+	return id, nil
+}
+
+// stream moves the message to the upload piece by piece. Only nil means that
+// the client sent it to its end.
+func (s *session) stream(m *wire.Message, up io.Writer, head *header) error {
+	for {
+		p, err := m.Next()
+		if err == io.EOF {
+			head.finish()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		head.look(p)
+		if head.hops > s.srv.cfg.HopsMax {
+			return replyLoop
+		}
+		if _, err := up.Write(p); err != nil {
+			return fmt.Errorf("store a message: %w", err)
+		}
+	}
+}
+
+// answer is the one place where an error becomes a reply. What is no reply by
+// itself is temporary, and its text is for our log and not for the client.
+func (s *Server) answer(stage string, c *client, err error) *mail.Reply {
+	var r *mail.Reply
+	switch {
+	case errors.As(err, &r) && (r.Temporary() || r.Permanent()):
+		return r
+	case errors.Is(err, wire.ErrTooLarge):
+		return tooLarge(s.sizeMax())
+	case errors.Is(err, wire.ErrBare):
+		return replyBare
+	case errors.Is(err, wire.ErrSlow):
+		return replySlow
+	case errors.Is(err, wire.ErrLost), errors.Is(err, wire.ErrAborted):
+		return replyLost // nobody hears it
+	}
+	s.log.Error("temporary failure", "stage", stage, "session", c.session, "error", err)
+	return replyFailure
+}
+
+var (
+	replyBare    = mail.Replyf(550, "5.6.11", "Bare CR or LF in message")
+	replySlow    = mail.Replyf(421, "4.4.2", "Message did not come in time, closing connection")
+	replyLost    = mail.Replyf(421, "4.4.2", "Connection lost")
+	replyFailure = mail.Replyf(451, "4.3.0", "Temporary failure on this server, try again later")
+)
+
+func tooLarge(limit int64) *mail.Reply {
+	return mail.Replyf(552, "5.3.4", "Message is larger than %d bytes", limit)
+}
+
+// smtpError is r as go-smtp wants it: exactly this type, not even wrapped, or
+// the client is told 554.
+func smtpError(r *mail.Reply) error {
+	return &smtp.SMTPError{Code: r.Code, EnhancedCode: enhanced(r), Message: clean(replyText(r.Text), replyMax)}
+}
+
+// replyMax keeps a reply line within RFC 5321 §4.5.3.1.5.
+const replyMax = 450
+
+// enhanced reads RFC 3463's form; what does not fit the code becomes "X.0.0".
+func enhanced(r *mail.Reply) smtp.EnhancedCode {
+	var e smtp.EnhancedCode
+	var rest string
+	n, _ := fmt.Sscanf(r.Enhanced+" .", "%d.%d.%d %s", &e[0], &e[1], &e[2], &rest)
+	if n != 4 || e[0] != r.Code/100 || e[1] < 0 || e[2] < 0 {
+		return smtp.EnhancedCode{r.Code / 100, 0, 0}
+	}
+	return e
+}

@@ -1,0 +1,227 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+	"github.com/hashicorp/go-hclog"
+
+	"mailraft/mail"
+	"mailraft/smtpd/wire"
+)
+
+// Queue takes messages. Begin is asked before the client is told to go ahead.
+type Queue interface {
+	Begin(ctx context.Context) (Upload, error)
+}
+
+// Upload is one message on its way into the queue. Commit or Abort is called
+// once, and nothing after it; the outcome of Commit stands whether or not the
+// client is still there to hear it. Write must not keep the slice.
+type Upload interface {
+	io.Writer
+	Commit(ctx context.Context, env mail.Envelope, trace mail.Trace, fields mail.Fields) (mail.ID, error)
+	Abort()
+}
+
+// Directory tells whether mail for a recipient is taken: nil, or a reply.
+type Directory interface {
+	Verify(ctx context.Context, rcpt mail.Address) error
+}
+
+// Gate tells whether this member takes mail: asked at connect and at MAIL.
+type Gate interface {
+	Ready() error
+}
+
+// Config is what a Server is made of. Zero limits are the defaults.
+type Config struct {
+	Hostname      string // our name: in the 220, the EHLO reply and Received
+	DefaultDomain string // where mail to a bare postmaster goes; empty is Hostname
+
+	Queue     Queue
+	Directory Directory
+	Gate      Gate
+
+	TLS     func() *tls.Config // asked for every connection; nil, or returning nil: no TLS
+	SizeMax func() int64       // message-size-max; nil or zero is no limit
+
+	RecipientsMax        int // of a message; 0 is 1000
+	HopsMax              int // Received fields; 0 is 50
+	ConnectionsMax       int // 0 is 4096
+	ConnectionsPerClient int // of one IPv4 address or IPv6 /64; 0 is no limit
+
+	Bare     wire.Bare
+	Timeouts wire.Timeouts
+
+	Logger hclog.Logger
+	Rand   io.Reader // for session ids; nil is crypto/rand
+}
+
+// Server serves SMTP on any number of listeners.
+type Server struct {
+	cfg   Config
+	log   hclog.Logger
+	wire  wire.Config
+	smtp  *smtp.Server
+	stats stats
+
+	ctx     context.Context // of the queue's work; ends with Close
+	cancel  context.CancelFunc
+	serving sync.WaitGroup // accept loops
+
+	mu        sync.Mutex
+	listeners []*wire.Listener
+	open      int            // connections let in
+	perClient map[string]int // of those
+	clients   int            // connections greeted with 220
+	draining  bool
+	closed    bool
+	empty     chan struct{} // closed when draining and no client is left
+}
+
+// New makes a server. It listens to nothing yet.
+func New(cfg Config) *Server {
+	cfg = cfg.withDefaults()
+	s := &Server{cfg: cfg, log: cfg.Logger, perClient: map[string]int{}, empty: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.wire = wire.Config{
+		Domain:     cfg.Hostname,
+		Postmaster: cfg.DefaultDomain,
+		TLS:        cfg.TLS,
+		SizeMax:    cfg.SizeMax,
+		Bare:       cfg.Bare,
+		Timeouts:   cfg.Timeouts,
+		Admit:      s.admit,
+		Greet:      s.greet,
+		Refused:    s.refused,
+		Closed:     s.left,
+	}
+	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
+	s.smtp.Domain = cfg.Hostname
+	s.smtp.MaxLineLength = 0 // limited by wire; here it would hold for bodies too
+	s.smtp.EnableSMTPUTF8 = true
+	// What go-smtp still logs is a panic or a failing accept.
+	s.smtp.ErrorLog = s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Error})
+	return s
+}
+
+func (cfg Config) withDefaults() Config {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&cfg.RecipientsMax, 1000)
+	set(&cfg.HopsMax, 50)
+	set(&cfg.ConnectionsMax, 4096)
+	if cfg.DefaultDomain == "" {
+		cfg.DefaultDomain = cfg.Hostname
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	return cfg
+}
+
+// Serve answers connections of l, in clear text with STARTTLS, until Close.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
+
+// ServeTLS answers connections of l that begin with TLS (RFC 8314 §3).
+func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
+
+func (s *Server) serve(l net.Listener, implicit bool) error {
+	wl := s.wire.Listen(l, implicit)
+	if !s.started(wl) {
+		l.Close()
+		return net.ErrClosed
+	}
+	defer s.serving.Done()
+	err := s.smtp.Serve(wl)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	return fmt.Errorf("serve SMTP on %s: %w", l.Addr(), err)
+}
+
+func (s *Server) started(l *wire.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.draining {
+		l.Drain()
+	}
+	s.listeners = append(s.listeners, l)
+	s.serving.Add(1)
+	return true
+}
+
+// Drain refuses new connections and transactions with 421, closes connections
+// that have no transaction open, and waits until those that have are through.
+// The listeners stay, so that a client hears why. It cannot be undone.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	listeners := s.listeners
+	if !s.draining {
+		s.draining = true
+		s.checkEmpty()
+	}
+	s.mu.Unlock()
+	for _, l := range listeners {
+		l.Drain()
+	}
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return fmt.Errorf("drain SMTP: %d sessions left: %w", s.clients, ctx.Err())
+	}
+}
+
+// checkEmpty is called with mu held, when a client left or draining began.
+func (s *Server) checkEmpty() {
+	if !s.draining || s.clients > 0 {
+		return
+	}
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
+}
+
+// Close ends everything: listeners, connections, and the context of commits
+// under way. It returns when no goroutine is left.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	listeners := s.listeners
+	s.listeners = nil
+	s.mu.Unlock()
+	s.cancel()
+	for _, l := range listeners {
+		l.Kill()
+		l.Close()
+	}
+	// Only when no accept loop can start another goroutine may go-smtp wait for them.
+	s.serving.Wait()
+	if err := s.smtp.Shutdown(context.Background()); err != nil && err != smtp.ErrServerClosed {
+		s.log.Debug("closing SMTP listeners", "error", err) // closed above
+	}
+	return nil
+}

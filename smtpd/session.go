@@ -1,0 +1,210 @@
+package smtpd
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"mailraft/mail"
+	"mailraft/smtpd/wire"
+)
+
+// session is go-smtp's view of a client, from its first EHLO. One goroutine.
+type session struct {
+	srv    *Server
+	conn   *wire.Conn
+	client *client
+	helo   func() string
+	tx     *transaction
+}
+
+// transaction is what MAIL and RCPT have said so far.
+type transaction struct {
+	env   mail.Envelope
+	known map[string]bool // recipients accepted
+	asked int             // RCPT commands
+}
+
+var (
+	replyNested    = mail.Replyf(503, "5.5.1", "Nested MAIL command")
+	replySender    = mail.Replyf(501, "5.1.7", "Malformed sender address")
+	replyRecipient = mail.Replyf(501, "5.1.3", "Malformed recipient address")
+	replyUTF8      = mail.Replyf(553, "5.6.7", "Address needs SMTPUTF8, which MAIL did not ask for")
+	replyMany      = mail.Replyf(452, "4.5.3", "Too many recipients")
+	replyTooMany   = mail.Replyf(421, "4.7.0", "Far too many recipients, closing connection")
+)
+
+// excessMax is how many times the recipient limit may be asked for in one
+// transaction: what is over the limit is refused one by one, but not for ever.
+const excessMax = 10
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	conn := c.Conn().(*wire.Conn)
+	s.stats.sessions.Add(1)
+	return &session{srv: s, conn: conn, client: clientOf(conn), helo: c.Hostname}, nil
+}
+
+// Mail implements smtp.Session.
+func (s *session) Mail(from string, opts *smtp.MailOptions) error {
+	tx, err := s.mail(from, opts)
+	if err != nil {
+		return smtpError(s.srv.answer("mail", s.client, err))
+	}
+	s.tx = tx
+	return nil
+}
+
+func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error) {
+	if s.tx != nil {
+		return nil, replyNested
+	}
+	if err := s.srv.ready(); err != nil {
+		return nil, err
+	}
+	if limit := s.srv.sizeMax(); limit > 0 && opts.Size > limit {
+		return nil, tooLarge(limit)
+	}
+	tx := &transaction{known: map[string]bool{}}
+	tx.env.EightBit = opts.Body == smtp.Body8BitMIME
+	tx.env.UTF8 = opts.UTF8
+	if from == "" {
+		return tx, nil
+	}
+	addr, ok := address(s.conn.Command(), from)
+	switch {
+	case !ok:
+		return nil, replySender
+	case addr.UTF8() && !opts.UTF8:
+		return nil, replyUTF8
+	}
+	tx.env.ReversePath = addr.String()
+	return tx, nil
+}
+
+// Rcpt implements smtp.Session.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if err := s.rcpt(to); err != nil {
+		return smtpError(s.srv.answer("rcpt", s.client, err))
+	}
+	return nil
+}
+
+func (s *session) rcpt(to string) error {
+	tx, limit := s.tx, s.srv.cfg.RecipientsMax
+	tx.asked++
+	switch {
+	case tx.asked > excessMax*limit:
+		return replyTooMany
+	case len(tx.known) >= limit:
+		return replyMany
+	}
+	addr, ok := address(s.conn.Command(), to)
+	switch {
+	case !ok:
+		return replyRecipient
+	case addr.UTF8() && !tx.env.UTF8:
+		return replyUTF8
+	}
+	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr); err != nil {
+		return err
+	}
+	if text := addr.String(); !tx.known[text] { // said twice is meant once
+		tx.known[text] = true
+		tx.env.Recipients = append(tx.env.Recipients, text)
+	}
+	return nil
+}
+
+// Reset implements smtp.Session.
+func (s *session) Reset() { s.tx = nil }
+
+// Logout implements smtp.Session.
+func (s *session) Logout() error { return nil }
+
+// trace is what the Received field will say (RFC 5321 §4.4).
+func (s *session) trace() mail.Trace {
+	return mail.Trace{
+		Helo:     clean(s.helo(), heloMax),
+		Address:  s.client.address,
+		By:       s.srv.cfg.Hostname,
+		Protocol: protocol(s.conn.Extended(), s.conn.TLS() != nil, s.tx.env.UTF8),
+		Session:  s.client.session,
+	}
+}
+
+const heloMax = 255
+
+// protocol is the "with" word (RFC 3848, RFC 6531 §4.3).
+func protocol(extended, tls, utf8 bool) string {
+	name := "SMTP"
+	switch {
+	case utf8:
+		name = "UTF8SMTP"
+	case extended:
+		name = "ESMTP"
+	}
+	if tls && name != "SMTP" { // there is no word for HELO over TLS
+		name += "S"
+	}
+	return name
+}
+
+func (s *Server) sizeMax() int64 {
+	if s.cfg.SizeMax == nil {
+		return 0
+	}
+	return s.cfg.SizeMax()
+}
+
+func (tx *transaction) envelope() mail.Envelope {
+	env := tx.env
+	env.Recipients = slices.Clone(env.Recipients)
+	return env
+}
+
+// address reads the address of a MAIL or RCPT line itself: go-smtp decodes a
+// quoted local part and hands on `a> @b@c`, in which nobody can tell any more
+// what was quoted. Where it understood something else (given), the line is
+// refused: its parameters might not be what they seem.
+func address(line, given string) (mail.Address, bool) {
+	text, ok := path(line)
+	if !ok {
+		return mail.Address{}, false
+	}
+	addr, err := mail.ParseAddress(text)
+	if err != nil || addr.Local+"@"+addr.Domain != strings.TrimSuffix(given, ".") {
+		return mail.Address{}, false
+	}
+	return addr, true
+}
+
+// path is the mailbox between the angle brackets of "MAIL FROM:<…>" or "RCPT
+// TO:<…>", without a source route (RFC 5321 §4.1.2, appendix C). Some old
+// clients leave the brackets out.
+func path(line string) (string, bool) {
+	_, rest, _ := strings.Cut(line, ":")
+	rest, bracket := strings.CutPrefix(strings.TrimLeft(rest, " \t"), "<")
+	if !bracket {
+		text, _, _ := strings.Cut(rest, " ")
+		return text, true
+	}
+	if strings.HasPrefix(rest, "@") {
+		var routed bool
+		if _, rest, routed = strings.Cut(rest, ":"); !routed {
+			return "", false
+		}
+	}
+	quoted := false
+	for i := 0; i < len(rest); i++ {
+		switch {
+		case rest[i] == '\\' && quoted:
+			i++
+		case rest[i] == '"':
+			quoted = !quoted
+		case rest[i] == '>' && !quoted:
+			return rest[:i], true
+		}
+	}
+	return "", false
+}

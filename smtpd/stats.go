@@ -1,0 +1,97 @@
+package smtpd
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Reject names a kind of refusal. The stage is the command in lower case, or
+// connect, idle, message, other.
+type Reject struct {
+	Stage string
+	Code  int
+}
+
+// Counts is what a server has counted since it was made.
+type Counts struct {
+	Open        int   // connections now
+	Connections int64 // let in
+	Sessions    int64 // that said EHLO or HELO
+	Received    int64 // messages
+	Bytes       int64 // of those
+	Rejects     map[Reject]int64
+	Commit      Histogram // end of message to the queue's answer
+}
+
+// Histogram counts durations by upper bound; the last count is of those above
+// all bounds.
+type Histogram struct {
+	Bounds []float64 // seconds
+	Counts []int64   // one more than Bounds, not cumulative
+	Sum    float64   // seconds
+	Total  int64
+}
+
+type stats struct {
+	connections, sessions, received, bytes atomic.Int64
+
+	commit histogram
+
+	mu      sync.Mutex
+	rejects map[Reject]int64
+}
+
+var commitBounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+type histogram struct {
+	counts [len(commitBounds) + 1]atomic.Int64
+	nanos  atomic.Int64
+}
+
+func (h *histogram) observe(d time.Duration) {
+	i := 0
+	for i < len(commitBounds) && d.Seconds() > commitBounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.nanos.Add(int64(d))
+}
+
+func (h *histogram) snapshot() Histogram {
+	out := Histogram{Bounds: commitBounds[:], Sum: time.Duration(h.nanos.Load()).Seconds()}
+	for i := range h.counts {
+		n := h.counts[i].Load()
+		out.Counts = append(out.Counts, n)
+		out.Total += n
+	}
+	return out
+}
+
+func (s *stats) refused(stage string, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rejects == nil {
+		s.rejects = map[Reject]int64{}
+	}
+	s.rejects[Reject{stage, code}]++
+}
+
+// Counts is a snapshot for metrics.
+func (s *Server) Counts() Counts {
+	s.mu.Lock()
+	open := s.open
+	s.mu.Unlock()
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	return Counts{
+		Open:        open,
+		Connections: s.stats.connections.Load(),
+		Sessions:    s.stats.sessions.Load(),
+		Received:    s.stats.received.Load(),
+		Bytes:       s.stats.bytes.Load(),
+		Rejects:     maps.Clone(s.stats.rejects),
+		Commit:      s.stats.commit.snapshot(),
+	}
+}
