@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"net/url"
 	"strings"
@@ -69,7 +68,7 @@ func TestIssuedCertificateCarriesItsIdentity(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, id)
 		}
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert()}))
+		roots.AppendCertsFromPEM(EncodeCert(ca.Cert()))
 		opts := x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 		if _, err := cert.Verify(opts); (err == nil) != (id.Role == RoleMember) {
 			t.Errorf("%s as a server: %v", id.Role, err)
@@ -204,7 +203,7 @@ func TestKeyAndCertificateMakeAPair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tls.X509KeyPair(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key); err != nil {
+	if _, err := tls.X509KeyPair(EncodeCert(der), key); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,6 +33,11 @@ func NewRequest(rand io.Reader) (keyPEM, csrDER []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csrDER, nil
 }
 
+// EncodeCert is a certificate in PEM, as files hold it beside their key.
+func EncodeCert(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 // requestKey verifies that the sender of a request holds its key.
 func requestKey(csrDER []byte) (*ecdsa.PublicKey, error) {
 	if len(csrDER) > requestMax {

@@ -1,0 +1,178 @@
+package port
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"mailraft/cluster/pki"
+)
+
+// The protocols of the port, as ALPN names them.
+const (
+	Raft    = "mailraft-raft/1"
+	Link    = "mailraft-link/1"
+	Content = "mailraft-content/1"
+	Join    = "mailraft-join/1"
+	API     = "h2"
+)
+
+const (
+	handshakeTimeout = 5 * time.Second
+	handshakesMax    = 256
+	joinTime         = time.Minute // a joiner is nobody yet: it is not kept longer
+	joinsMax         = 32
+)
+
+// Credentials are what this side shows, and whom it believes.
+type Credentials struct {
+	Cert tls.Certificate
+	// CA may hold two certificates while the CA is being rotated.
+	CA *x509.CertPool
+	// CADER is the CA that signed Cert; it is shown to joiners, who know its pin.
+	CADER []byte
+}
+
+// Config says how a port is opened.
+type Config struct {
+	Addr        string
+	Credentials func() Credentials       // asked at every handshake
+	Allow       func(pki.Identity) error // asked at every handshake, on both sides; nil allows all
+	Logger      hclog.Logger
+	// HandshakeTimeout is how long a handshake may take in all; 0 is 5 s.
+	HandshakeTimeout time.Duration
+	// HandshakesMax is how many incoming handshakes may be under way; 0 is 256.
+	// One more, and the oldest is cut: an honest one takes milliseconds.
+	HandshakesMax int
+}
+
+// Port listens, dials, and knows every connection of both kinds.
+type Port struct {
+	cfg        Config
+	ln         net.Listener
+	handshakes *handshakes
+	work       sync.WaitGroup // the accept loop and handshakes
+	quit       chan struct{}
+
+	mu     sync.Mutex
+	queues map[string]*queue
+	conns  map[*Conn]struct{}
+	joins  int // of conns: those without an identity
+	closed bool
+}
+
+// Listen opens the port.
+func Listen(cfg Config) (*Port, error) {
+	if cfg.Credentials == nil {
+		return nil, errors.New("open cluster port: no credentials")
+	}
+	if cfg.Allow == nil {
+		cfg.Allow = func(pki.Identity) error { return nil }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.HandshakeTimeout <= 0 {
+		cfg.HandshakeTimeout = handshakeTimeout
+	}
+	if cfg.HandshakesMax <= 0 {
+		cfg.HandshakesMax = handshakesMax
+	}
+	ln, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("open cluster port: %w", err)
+	}
+	p := &Port{
+		cfg: cfg, ln: ln, quit: make(chan struct{}),
+		handshakes: newHandshakes(cfg.HandshakesMax),
+		queues:     map[string]*queue{}, conns: map[*Conn]struct{}{},
+	}
+	p.work.Go(p.accept)
+	return p, nil
+}
+
+// Addr is where the port listens.
+func (p *Port) Addr() net.Addr { return p.ln.Addr() }
+
+// Close closes all listeners and all open connections, and waits until no
+// handshake is under way.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	queues := p.queues
+	p.queues = map[string]*queue{}
+	p.mu.Unlock()
+
+	close(p.quit)
+	err := p.ln.Close()
+	p.handshakes.closeAll()
+	for _, q := range queues {
+		q.Close()
+	}
+	p.drop(func(*Conn) bool { return true })
+	p.work.Wait()
+	if err != nil {
+		return fmt.Errorf("close cluster port: %w", err)
+	}
+	return nil
+}
+
+// Drop closes the open connections of every identity that match names, those
+// we dialled too. Call it after Allow has begun to refuse: a handshake that is
+// under way is then caught by one of the two.
+func (p *Port) Drop(match func(pki.Identity) bool) {
+	p.drop(func(c *Conn) bool { return c.proto != Join && match(c.peer) })
+}
+
+func (p *Port) drop(match func(*Conn) bool) {
+	p.mu.Lock()
+	var out []*Conn
+	for c := range p.conns {
+		if match(c) {
+			out = append(out, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range out {
+		c.abort()
+	}
+}
+
+// keep takes a connection into the books, before Allow is asked (see Drop).
+func (p *Port) keep(c *Conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return net.ErrClosed
+	}
+	if c.proto == Join {
+		if p.joins >= joinsMax {
+			return errors.New("too many are joining at once")
+		}
+		p.joins++
+	}
+	p.conns[c] = struct{}{}
+	return nil
+}
+
+func (p *Port) forget(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.conns[c]; ok && c.proto == Join {
+		p.joins--
+	}
+	delete(p.conns, c)
+}
+
+// keepAlive finds peers that are gone on connections that say nothing.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}

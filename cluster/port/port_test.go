@@ -1,0 +1,546 @@
+package port_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mailraft/cluster/pki"
+	"mailraft/cluster/port"
+	"mailraft/cluster/port/porttest"
+)
+
+// echo serves a protocol by sending back one line.
+func echo(t *testing.T, p *port.Port, proto string) {
+	t.Helper()
+	l := p.Listener(proto)
+	done := make(chan struct{})
+	t.Cleanup(func() { l.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				line, err := bufio.NewReader(c).ReadString('\n')
+				if err == nil {
+					io.WriteString(c, c.(*port.Conn).Peer().Name+" said "+line)
+				}
+			}()
+		}
+	}()
+}
+
+func say(c net.Conn) (string, error) {
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		return "", err
+	}
+	return bufio.NewReader(c).ReadString('\n')
+}
+
+func dial(from, to *port.Port, proto string) (net.Conn, error) {
+	return from.Dial(context.Background(), to.Addr().String(), proto)
+}
+
+func TestProtocolsAreSplit(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one, two := b.Open(1), b.Open(2)
+	for _, proto := range []string{port.Raft, port.Link, port.Content} {
+		echo(t, one, proto)
+		c, err := dial(two, one, proto)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := say(c)
+		if err != nil || got != "m2 said hello\n" {
+			t.Errorf("%s: %q, %v", proto, got, err)
+		}
+		if peer := c.(*port.Conn).Peer(); peer.Name != "m1" || peer.Member != 1 || peer.Serial == "" {
+			t.Errorf("%s: peer %+v", proto, peer)
+		}
+		c.Close()
+	}
+}
+
+// The rules for who may speak what, seen from the dialling side.
+func TestWhoMaySpeakWhat(t *testing.T) {
+	a, foreign := porttest.New(t, "mail-a"), porttest.New(t, "mail-a")
+	other := porttest.New(t, "mail-b")
+	server := a.Open(1)
+	for _, proto := range []string{port.Raft, port.Link, port.Content, port.API} {
+		echo(t, server, proto)
+	}
+	// other's CA is believed, by mistake: the boundary must still differ.
+	trusting := a.Issue(a.Member(1), pki.CertLife)
+	trusting.CA = trusting.CA.Clone()
+	ca, _ := x509.ParseCertificate(other.CA.Cert())
+	trusting.CA.AddCert(ca)
+	lax := a.Open(1, func(c *port.Config) { c.Credentials = func() port.Credentials { return trusting } })
+	echo(t, lax, port.Raft)
+
+	client := pki.Identity{Boundary: "mail-a", Role: pki.RoleClient, Name: "op"}
+	frontend := pki.Identity{Boundary: "mail-a", Role: pki.RoleFrontend, Name: "fe"}
+	with := func(creds port.Credentials) port.Credentials { creds.CA = trusting.CA; return creds }
+	foreignCreds := foreign.Issue(foreign.Member(2), pki.CertLife)
+	foreignCreds.CA = a.Pool
+	for _, c := range []struct {
+		name  string
+		creds port.Credentials
+		to    *port.Port
+		proto string
+		ok    bool
+	}{
+		{"member", a.Issue(a.Member(2), pki.CertLife), server, port.Raft, true},
+		{"member to API", a.Issue(a.Member(2), pki.CertLife), server, port.API, true},
+		{"client to API", a.Issue(client, pki.CertLife), server, port.API, true},
+		{"front end to API", a.Issue(frontend, pki.CertLife), server, port.API, true},
+		{"client to raft", a.Issue(client, pki.CertLife), server, port.Raft, false},
+		{"front end to raft", a.Issue(frontend, pki.CertLife), server, port.Raft, false},
+		{"front end to link", a.Issue(frontend, pki.CertLife), server, port.Link, false},
+		{"client to content", a.Issue(client, pki.CertLife), server, port.Content, false},
+		{"expired", a.Issue(a.Member(2), -time.Hour), server, port.Raft, false},
+		{"expired to API", a.Issue(client, -time.Hour), server, port.API, false},
+		{"foreign CA", foreignCreds, server, port.Raft, false},
+		{"foreign CA to API", foreignCreds, server, port.API, false},
+		{"foreign boundary", with(other.Issue(other.Member(2), pki.CertLife)), lax, port.Raft, false},
+		{"unknown protocol", a.Issue(a.Member(2), pki.CertLife), server, "mailraft-raft/2", false},
+		{"protocol nobody listens on", a.Issue(a.Member(2), pki.CertLife), lax, port.Link, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			from := a.Open(2, func(cfg *port.Config) { cfg.Credentials = func() port.Credentials { return c.creds } })
+			conn, err := dial(from, c.to, c.proto)
+			if err == nil {
+				defer conn.Close()
+				_, err = say(conn)
+			}
+			if (err == nil) != c.ok {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// The rules for whom we speak to, seen from the listening side's certificate.
+func TestWhoMayAnswer(t *testing.T) {
+	a, foreign := porttest.New(t, "mail-a"), porttest.New(t, "mail-a")
+	client := pki.Identity{Boundary: "mail-a", Role: pki.RoleClient, Name: "op"}
+	from := a.Open(2)
+	foreignCreds := foreign.Issue(foreign.Member(1), pki.CertLife)
+	foreignCreds.CA = a.Pool
+	for name, creds := range map[string]port.Credentials{
+		"client":     a.Issue(client, pki.CertLife),
+		"expired":    a.Issue(a.Member(1), -time.Hour),
+		"foreign CA": foreignCreds,
+	} {
+		t.Run(name, func(t *testing.T) {
+			to := a.Open(1, func(cfg *port.Config) { cfg.Credentials = func() port.Credentials { return creds } })
+			echo(t, to, port.Raft)
+			if c, err := dial(from, to, port.Raft); err == nil {
+				c.Close()
+				t.Fatal("believed")
+			}
+		})
+	}
+}
+
+func TestNoCertificateOnlyForJoin(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	p := b.Open(1)
+	for _, proto := range []string{port.Raft, port.Link, port.Content, port.Join, port.API} {
+		echo(t, p, proto)
+	}
+	for _, c := range []struct {
+		name   string
+		protos []string
+		min    uint16
+		ok     bool
+	}{
+		{"raft", []string{port.Raft}, 0, false},
+		{"link", []string{port.Link}, 0, false},
+		{"content", []string{port.Content}, 0, false},
+		{"API", []string{port.API}, 0, false},
+		{"join", []string{port.Join}, 0, true},
+		{"join and raft", []string{port.Join, port.Raft}, 0, false},
+		{"raft and join", []string{port.Raft, port.Join}, 0, false},
+		{"nothing", nil, 0, false},
+		{"unknown", []string{"http/1.1"}, 0, false},
+		{"join over TLS 1.2", []string{port.Join}, tls.VersionTLS12, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			raw, err := net.Dial("tcp", p.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: c.protos, MinVersion: c.min, MaxVersion: c.min})
+			_, err = io.WriteString(conn, "hello\n")
+			var b [1]byte
+			if err == nil {
+				_, err = io.ReadFull(conn, b[:])
+			}
+			if (err == nil && b[0] == 0) != c.ok {
+				t.Fatalf("%v, first byte %d", err, b[0])
+			}
+		})
+	}
+}
+
+func TestRemovedMemberIsRefusedOnBothSides(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	var removed atomic.Bool
+	allow := func(id pki.Identity) error {
+		if removed.Load() && id.Name == "m2" {
+			return errors.New("m2 was removed from the boundary")
+		}
+		return nil
+	}
+	one := b.Open(1, func(c *port.Config) { c.Allow = allow })
+	two := b.Open(2)
+	echo(t, one, port.Link)
+	echo(t, two, port.Link)
+	in, err := dial(two, one, port.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := dial(one, two, port.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed.Store(true)
+	one.Drop(func(id pki.Identity) bool { return id.Name == "m2" })
+	for _, c := range []net.Conn{in, out} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("still open")
+		}
+	}
+	_, err = dial(two, one, port.Link)
+	if !errors.Is(err, port.ErrRefused) || !strings.Contains(err.Error(), "m2 was removed") {
+		t.Errorf("it dials: %v", err)
+	}
+	if _, err := dial(one, two, port.Link); err == nil || !strings.Contains(err.Error(), "m2 was removed") {
+		t.Errorf("it is dialled: %v", err)
+	}
+}
+
+func TestRenewalWithoutRestart(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	var creds atomic.Pointer[port.Credentials]
+	expired, good := b.Issue(b.Member(1), -time.Hour), b.Issue(b.Member(1), pki.CertLife)
+	creds.Store(&expired)
+	one := b.Open(1, func(c *port.Config) { c.Credentials = func() port.Credentials { return *creds.Load() } })
+	two := b.Open(2)
+	echo(t, one, port.Raft)
+	echo(t, two, port.Raft)
+	for _, want := range []bool{false, true} {
+		for name, ports := range map[string][2]*port.Port{"in": {two, one}, "out": {one, two}} {
+			c, err := dial(ports[0], ports[1], port.Raft)
+			if (err == nil) != want {
+				t.Errorf("%s, renewed %v: %v", name, want, err)
+			}
+			if err == nil {
+				c.Close()
+			}
+		}
+		creds.Store(&good)
+	}
+}
+
+func TestRefusedWithoutListener(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one, two := b.Open(1), b.Open(2)
+	l := one.Listener(port.Raft)
+	l.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept after close: %v", err)
+	}
+	_, err := dial(two, one, port.Raft)
+	if !errors.Is(err, port.ErrRefused) || !strings.Contains(err.Error(), "nobody listens") {
+		t.Errorf("got %v", err)
+	}
+	echo(t, one, port.Raft) // a new listener may follow the old
+	c, err := dial(two, one, port.Raft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestWaitingConnectionsAreBounded(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one, two := b.Open(1), b.Open(2)
+	l := one.Listener(port.Raft)
+	for i := range 65 {
+		_, err := dial(two, one, port.Raft)
+		if i < 64 && err != nil {
+			t.Fatal(err)
+		}
+		if i == 64 && !errors.Is(err, port.ErrRefused) {
+			t.Fatalf("one too many: %v", err)
+		}
+	}
+	if _, err := l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(two, one, port.Raft); err != nil {
+		t.Fatalf("a place was free: %v", err)
+	}
+}
+
+// A handshake that sends nothing, a little, or garbage ends by itself, and
+// keeps nobody out.
+func TestSlowAndBrokenHandshakes(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one := b.Open(1, func(c *port.Config) { c.HandshakeTimeout = 100 * time.Millisecond })
+	echo(t, one, port.Raft)
+	for name, start := range map[string][]byte{
+		"nothing": nil,
+		"a byte":  {22},
+		"a part":  {22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3},
+		"garbage": bytes.Repeat([]byte("\x00\xffGET / HTTP/1.1\r\n"), 100),
+		"huge":    {22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff},
+	} {
+		raw, err := net.Dial("tcp", one.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Write(start)
+		if _, err := io.Copy(io.Discard, raw); err != nil {
+			t.Logf("%s: %v", name, err) // a reset is as good as an end
+		}
+		raw.Close()
+	}
+	c, err := dial(b.Open(2), one, port.Raft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestFloodCutsTheOldestHandshake(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one := b.Open(1, func(c *port.Config) { c.HandshakesMax, c.HandshakeTimeout = 3, time.Hour })
+	echo(t, one, port.Raft)
+	var silent []net.Conn
+	for range 10 {
+		c, err := net.Dial("tcp", one.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+	}
+	c, err := dial(b.Open(2), one, port.Raft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil {
+		t.Fatal("the oldest is still there")
+	}
+}
+
+// A peer that goes silent between the hello and the welcome is given up with
+// the context.
+func TestDialEndsWithItsContext(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			c.Read(make([]byte, 1))
+			cancel()
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}()
+	if _, err := b.Open(1).Dial(ctx, l.Addr().String(), port.Raft); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestJoinVerifiesThePinFirst(t *testing.T) {
+	a, mallory := porttest.New(t, "mail-a"), porttest.New(t, "mail-a")
+	good := a.Open(1)
+	echo(t, good, port.Join)
+	pin := pki.Pin(a.CA.Cert())
+	c, err := port.DialJoin(context.Background(), good.Addr().String(), pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := say(c); err != nil || got != " said hello\n" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if chain := c.(*port.Conn).PeerCertificates(); !bytes.Equal(chain[1].Raw, a.CA.Cert()) {
+		t.Fatal("the CA's certificate is not in the chain")
+	}
+
+	fake := mallory.Issue(mallory.Member(1), pki.CertLife)
+	client := a.Issue(pki.Identity{Boundary: "mail-a", Role: pki.RoleClient, Name: "op"}, pki.CertLife)
+	with := func(cert tls.Certificate, more ...[]byte) tls.Certificate {
+		cert.Certificate = append([][]byte{cert.Certificate[0]}, more...)
+		return cert
+	}
+	for name, cert := range map[string]tls.Certificate{
+		"its own CA":                    with(fake.Cert, fake.CADER),
+		"no CA":                         with(fake.Cert),
+		"the true CA beside its own":    with(fake.Cert, a.CA.Cert(), fake.CADER),
+		"the true CA, not its issuer":   with(fake.Cert, a.CA.Cert()),
+		"a client's certificate":        with(client.Cert, client.CADER),
+		"a member's without its CA":     with(a.Issue(a.Member(3), pki.CertLife).Cert),
+		"an expired one with the CA":    with(a.Issue(a.Member(3), -time.Hour).Cert, a.CA.Cert()),
+		"leaf that is its own root, CA": with(fake.Cert, fake.Cert.Certificate[0], a.CA.Cert()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{port.Join}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			heard := make(chan []byte)
+			go func() {
+				c, err := l.Accept()
+				if err != nil {
+					heard <- []byte(err.Error())
+					return
+				}
+				defer c.Close()
+				c.Write([]byte{0}) // welcome, says the impostor
+				b, _ := io.ReadAll(c)
+				heard <- b
+			}()
+			c, err := port.DialJoin(context.Background(), l.Addr().String(), pin)
+			if err == nil {
+				c.Close()
+				t.Error("believed")
+			}
+			if b := <-heard; len(b) != 0 {
+				t.Errorf("it heard %q", b)
+			}
+		})
+	}
+}
+
+func TestJoinersAreBounded(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	p := b.Open(1)
+	l := p.Listener(port.Join)
+	pin := pki.Pin(b.CA.Cert())
+	for i := range 33 {
+		c, err := port.DialJoin(context.Background(), p.Addr().String(), pin)
+		if i == 32 {
+			if !errors.Is(err, port.ErrRefused) {
+				t.Fatalf("one too many: %v", err)
+			}
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	c, err := port.DialJoin(context.Background(), p.Addr().String(), pin)
+	if err != nil {
+		t.Fatalf("a place was free: %v", err)
+	}
+	c.Close()
+}
+
+// net/http must serve HTTP/2 on the port's connections, and know the peer.
+func TestHTTP2(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one, two := b.Open(1), b.Open(2)
+	type key struct{}
+	var protos http.Protocols
+	protos.SetUnencryptedHTTP2(true)
+	srv := &http.Server{
+		Protocols:   &protos,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, r.Proto+" "+r.Context().Value(key{}).(*port.Conn).Peer().Name)
+		}),
+	}
+	l := one.Listener(port.API)
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	defer func() { srv.Close(); <-done }()
+
+	ours := &http.Transport{Protocols: &protos, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return two.Dial(ctx, addr, port.API)
+	}}
+	creds := b.Issue(pki.Identity{Boundary: "mail-a", Role: pki.RoleClient, Name: "op"}, pki.CertLife)
+	stock := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{
+		Certificates: []tls.Certificate{creds.Cert}, InsecureSkipVerify: true, Rand: rand.Reader,
+	}}
+	for want, tr := range map[string]*http.Transport{"HTTP/2.0 m2": ours, "HTTP/2.0 op": stock} {
+		scheme := "http://"
+		if tr == stock {
+			scheme = "https://"
+		}
+		resp, err := (&http.Client{Transport: tr}).Get(scheme + one.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		tr.CloseIdleConnections()
+		if string(body) != want {
+			t.Errorf("got %q, want %q", body, want)
+		}
+	}
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	one, two := b.Open(1), b.Open(2)
+	l := one.Listener(port.Raft)
+	c, err := dial(two, one, port.Raft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{c, in} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("still open")
+		}
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := dial(one, two, port.Raft); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("dial from a closed port: %v", err)
+	}
+	if err := one.Close(); err != nil {
+		t.Error(err)
+	}
+}
