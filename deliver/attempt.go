@@ -1,0 +1,229 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"mailraft/mail"
+)
+
+// textMax cuts the words of a peer: they go into an entry.
+const textMax = 500
+
+var errLease = errors.New("no lease")
+
+// run is one delivery, from its start to its report. The circuit's place is
+// given back as soon as the transport has answered.
+func (d *Deliverer) run(j *Job, round int) {
+	begin := time.Now()
+	answers := d.try(j)
+	took := time.Since(begin)
+	now := d.Now()
+	stopped := d.ctx.Err() != nil
+	for i, a := range answers {
+		if stopped && !a.Uncertain && a.Reply.Code >= 400 && a.Reply.Code < 500 {
+			answers[i] = Answer{} // we closed the connection, not they
+		}
+	}
+	until := d.settle(j, answers, round, now)
+	outcomes := d.outcomes(j, answers, now, until, took)
+	if len(outcomes) == 0 {
+		d.drop(j)
+		return
+	}
+	report := mail.Report{ID: j.ID, Outcomes: outcomes}
+	if err := d.notify(j, &report, now); err != nil {
+		d.Logger.Warn("report to the sender cannot be stored: the recipient stays queued", "id", j.ID, "error", err)
+		postpone(j, &report, now, err)
+	}
+	d.log(j, report.Outcomes)
+	d.mu.Lock()
+	d.running--
+	d.count(report)
+	d.mu.Unlock()
+	p := &pending{
+		key: jobKey{j.ID, j.Destination.Key}, recipients: len(j.Recipients),
+		activation: j.Destination.Activation, report: report,
+	}
+	for _, o := range report.Outcomes {
+		if o.Result.Final() {
+			p.final = append(p.final, o.Recipient)
+		}
+	}
+	d.reporter.add(p)
+	d.Kick()
+}
+
+// drop ends a job of which nothing can be said: the lease was lost before the
+// final step, or we are stopping.
+func (d *Deliverer) drop(j *Job) {
+	d.mu.Lock()
+	d.running--
+	d.counts.Aborted++
+	d.release(jobKey{j.ID, j.Destination.Key}, len(j.Recipients))
+	d.mu.Unlock()
+	d.Kick()
+}
+
+// try returns an answer for every recipient. A panic below is an odd message
+// or a fault of ours: it is deferred like any other, so that it comes back
+// ever more rarely, and does not stop the others.
+func (d *Deliverer) try(j *Job) (answers []Answer) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.Logger.Error("delivery failed in an unexpected way", "id", j.ID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			answers = same(j, *mail.Replyf(451, "4.3.0", "internal error"))
+		}
+	}()
+	if j.Destination.Addr == "" {
+		return refused(j)
+	}
+	scheme, _, _ := strings.Cut(j.Destination.Addr, ":")
+	t := d.Transports[scheme]
+	if t == nil {
+		return same(j, *mail.Replyf(451, "4.3.5", "no way to deliver to %s", j.Destination.Addr))
+	}
+	a := &Attempt{
+		Job:   *j,
+		Open:  func() (io.ReadSeekCloser, error) { return d.Source.Open(j.Content.ID) },
+		Final: d.final,
+	}
+	answers = t.Deliver(d.ctx, a)
+	if len(answers) != len(j.Recipients) {
+		return same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients)))
+	}
+	return answers
+}
+
+func (d *Deliverer) final() error {
+	if d.ctx.Err() != nil || !d.Lease.Valid() {
+		return errLease
+	}
+	return nil
+}
+
+func refused(j *Job) []Answer {
+	answers := make([]Answer, len(j.Recipients))
+	for i, r := range j.Recipients {
+		answers[i].Reply = r.Refused
+		if !r.Refused.Permanent() {
+			answers[i].Reply = *mail.Replyf(451, "4.4.3", "no destination for %s", r.Address)
+		}
+	}
+	return answers
+}
+
+func same(j *Job, r mail.Reply) []Answer {
+	answers := make([]Answer, len(j.Recipients))
+	for i := range answers {
+		answers[i].Reply = r
+	}
+	return answers
+}
+
+// settle tells the circuit how it went, and returns when the destination may
+// be tried next, where that is what the message waits for.
+func (d *Deliverer) settle(j *Job, answers []Answer, round int, now mail.Time) mail.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.circuit(j.Destination)
+	c.running--
+	var down *Answer
+	answered, uncertain := false, false
+	for i, a := range answers {
+		switch {
+		case a.Down:
+			down = &answers[i]
+		case a.Reply.Code != 0:
+			answered = true
+			uncertain = uncertain || a.Uncertain
+		}
+	}
+	switch {
+	case down != nil:
+		c.down(now, round, j.ID, now >= j.Expires, down.Reply)
+	case answered:
+		c.up(uncertain)
+	}
+	return c.until
+}
+
+// outcomes judges the answers. A message past its time is given up only here,
+// after an attempt made now that failed for now.
+func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, took time.Duration) []mail.Outcome {
+	var out []mail.Outcome
+	for i, a := range answers {
+		if a.Reply.Code == 0 {
+			continue
+		}
+		r := j.Recipients[i]
+		o := mail.Outcome{
+			Recipient: r.Index, Reply: cut(a.Reply), Remote: a.Remote, Duplicate: a.Duplicate,
+			Copy: j.Destination.Copy, Activation: j.Destination.Activation, Took: took.Milliseconds(),
+		}
+		switch {
+		case a.Reply.Code/100 == 2 && j.Destination.Database != "":
+			o.Result = mail.Delivered
+		case a.Reply.Code/100 == 2:
+			o.Result = mail.Relayed
+		case a.Reply.Permanent():
+			o.Result = mail.Failed
+		case now >= j.Expires:
+			o.Result = mail.Expired
+			o.Reply = cut(mail.Reply{Code: a.Reply.Code, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + a.Reply.String()})
+		default:
+			o.Result = mail.Deferred
+			o.Next = now.Add(Next(r.Attempts+1, now.Sub(j.Accepted), j.ID))
+			if a.Down && until > now {
+				o.Next = until
+			}
+			o.Next = min(o.Next, max(j.Expires, now.Add(schedule[0]))) // the last attempt is when the time is over
+		}
+		if a.Uncertain {
+			d.addUncertain()
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// postpone turns failures into another attempt, because the sender cannot be
+// told now: a recipient is never given up in silence.
+func postpone(j *Job, report *mail.Report, now mail.Time, err error) {
+	attempts := make(map[int]int, len(j.Recipients))
+	for _, r := range j.Recipients {
+		attempts[r.Index] = r.Attempts
+	}
+	for i := range report.Outcomes {
+		o := &report.Outcomes[i]
+		if o.Result != mail.Failed && o.Result != mail.Expired {
+			continue
+		}
+		o.Result = mail.Deferred
+		o.Reply = cut(*mail.Replyf(451, "4.3.0", "the sender cannot be told yet (%v) that: %s", err, o.Reply.String()))
+		o.Next = now.Add(Next(attempts[o.Recipient]+1, now.Sub(j.Accepted), j.ID))
+	}
+}
+
+// cut bounds a reply, and keeps it on one line.
+func cut(r mail.Reply) mail.Reply {
+	r.Text = strings.Join(strings.Fields(r.Text), " ")
+	if len(r.Text) > textMax {
+		r.Text = strings.ToValidUTF8(r.Text[:textMax], "")
+	}
+	return r
+}
+
+// uploadTime bounds the storing of one report to a sender.
+const uploadTime = 30 * time.Second
+
+func (d *Deliverer) upload(r io.Reader) (mail.Content, []mail.MemberID, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, uploadTime)
+	defer cancel()
+	return d.Uploader.Upload(ctx, r)
+}

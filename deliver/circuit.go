@@ -1,0 +1,78 @@
+package deliver
+
+import (
+	"time"
+
+	"mailraft/mail"
+)
+
+const (
+	widthMax = 20          // deliveries at once to one destination
+	probeMax = time.Minute // longest time between two probes of a dead destination
+)
+
+// circuit is what is known of one destination's address. While it is open
+// nothing is tried there but a probe now and then: one message, which alone
+// bears the failure; the others keep their place and their attempts.
+//
+// It belongs to the address, not to the queue: a database that was activated
+// elsewhere begins anew.
+type circuit struct {
+	running  int
+	width    int       // deliveries at once; grows by one with each success
+	failures int       // in a row; the circuit is open while above zero
+	until    mail.Time // no probe before
+	round    int       // deliveries begun before the last failure do not count as further ones
+	draining bool      // the last probe gave up an old message: go on with the next at once
+	reply    mail.Reply
+}
+
+func newCircuit() *circuit { return &circuit{width: 1} }
+
+// room is how many deliveries may start now.
+func (c *circuit) room(now mail.Time) int {
+	width := c.width
+	if c.failures > 0 {
+		if now < c.until {
+			return 0
+		}
+		width = 1
+		if c.draining {
+			width = widthMax
+		}
+	}
+	return max(0, width-c.running)
+}
+
+// down notes that the destination could not be used. Where the message is
+// given up for its age anyway there is no wait before the next probe:
+// otherwise a long queue for a dead destination would take days to be
+// returned, one message a minute.
+func (c *circuit) down(now mail.Time, round int, seed mail.ID, gaveUp bool, reply mail.Reply) {
+	c.reply = reply
+	if gaveUp {
+		c.failures, c.until, c.draining = max(c.failures, 1), now, true
+		return
+	}
+	if round != c.round {
+		return
+	}
+	c.round++
+	c.failures++
+	c.width, c.draining = 1, false
+	wait := schedule[min(c.failures, len(schedule))-1]
+	c.until = now.Add(spread(min(wait, probeMax), seed[:], c.failures))
+}
+
+// up notes that the destination answered.
+func (c *circuit) up(uncertain bool) {
+	c.failures, c.draining, c.reply = 0, false, mail.Reply{}
+	if uncertain {
+		c.width = max(1, c.width/2)
+		return
+	}
+	c.width = min(widthMax, c.width+1)
+}
+
+// idle reports that forgetting the circuit changes nothing that matters.
+func (c *circuit) idle() bool { return c.running == 0 && c.failures == 0 }

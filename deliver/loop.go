@@ -1,0 +1,281 @@
+package deliver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"mailraft/mail"
+)
+
+// Bounds of one member.
+const (
+	openMax       = 1000            // recipients that are being delivered or not yet reported
+	runningMax    = 100             // deliveries at once, unless configured
+	recipientsMax = 100             // recipients of one delivery (RFC 5321 §4.5.3.1.8)
+	circuitsMax   = 4096            // idle destinations that are remembered
+	leaseWait     = time.Second     // between two looks at a lease that is not valid
+	queryWait     = 2 * time.Second // after a query that failed
+	timerMax      = time.Hour
+	flushTime     = 5 * time.Second // for the last reports when stopping
+)
+
+// Config is what a Deliverer works with. Now is state machine time.
+type Config struct {
+	Self       mail.MemberID
+	Host       string // this member's host name, for reports and trace fields
+	Queue      Queue
+	Source     Source
+	Reporter   Reporter
+	Uploader   Uploader
+	Lease      Lease
+	Transports map[string]Transport // by the scheme of the address: "lmtp", "smtp", "maildir"
+	Now        func() mail.Time
+	Running    int // deliveries at once; 0 = 100
+	Logger     hclog.Logger
+}
+
+// Deliverer delivers until it is stopped.
+type Deliverer struct {
+	Config
+	kick     chan struct{}
+	reporter *reporter
+	ctx      context.Context // of running deliveries
+	cancel   context.CancelFunc
+	loopDone chan struct{}
+	jobs     sync.WaitGroup
+
+	mu       sync.Mutex
+	stopping bool
+	running  int // jobs
+	open     int // recipients
+	flight   map[jobKey]struct{}
+	circuits map[circuitKey]*circuit
+	past     repeats
+	counts   Counts
+}
+
+type jobKey struct {
+	id  mail.ID
+	key string
+}
+
+type circuitKey struct{ key, addr string }
+
+// Start begins to deliver.
+func Start(c Config) *Deliverer {
+	if c.Running <= 0 {
+		c.Running = runningMax
+	}
+	d := &Deliverer{
+		Config: c, kick: make(chan struct{}, 1), loopDone: make(chan struct{}),
+		flight: make(map[jobKey]struct{}), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.reporter = startReporter(c.Reporter, c.Logger, d.applied)
+	go d.loop()
+	return d
+}
+
+// Kick makes the loop look for work now.
+func (d *Deliverer) Kick() {
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Stop starts no more deliveries, waits for the running ones until ctx ends,
+// then closes their connections, and reports what is known.
+func (d *Deliverer) Stop(ctx context.Context) {
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
+	d.Kick()
+	<-d.loopDone
+	stop := context.AfterFunc(ctx, d.cancel)
+	d.jobs.Wait()
+	stop()
+	d.cancel()
+	d.reporter.stop(flushTime)
+}
+
+// loop is the only place where deliveries are started.
+func (d *Deliverer) loop() {
+	defer close(d.loopDone)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := d.Queue.Changed() // before the query: a change during it counts
+		wait, ok := d.pass()
+		if !ok {
+			return
+		}
+		timer.Reset(wait)
+		select {
+		case <-d.kick:
+		case <-changed:
+		case <-timer.C:
+		}
+	}
+}
+
+// pass starts what may start now, and returns how long nothing will change by
+// itself; false once the Deliverer is stopping.
+func (d *Deliverer) pass() (time.Duration, bool) {
+	for {
+		d.mu.Lock()
+		stopping, free := d.stopping, min(d.Running-d.running, openMax-d.open)
+		d.mu.Unlock()
+		switch {
+		case stopping:
+			return 0, false
+		case !d.Lease.Valid():
+			return leaseWait, true
+		case free <= 0:
+			return timerMax, true // what finishes kicks
+		}
+		now := d.Now()
+		jobs, next, err := d.Queue.Due(now, d.room(now), d.taken(now), free)
+		if err != nil {
+			d.Logger.Error("cannot ask for due messages", "error", err)
+			return queryWait, true
+		}
+		if again := d.startAll(jobs, now); !again {
+			return d.sleep(now, next), true
+		}
+	}
+}
+
+// sleep is the time until something falls due, a destination may be probed,
+// or a held job may go on.
+func (d *Deliverer) sleep(now, next mail.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	until := now.Add(timerMax)
+	for _, t := range []mail.Time{next, d.past.next(now)} {
+		if t != 0 && t < until {
+			until = t
+		}
+	}
+	for _, c := range d.circuits {
+		if c.failures > 0 && c.until > now && c.until < until {
+			until = c.until
+		}
+	}
+	return max(until.Sub(now), time.Millisecond)
+}
+
+func (d *Deliverer) room(now mail.Time) func(Destination) int {
+	return func(dest Destination) int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.roomLocked(dest, now)
+	}
+}
+
+func (d *Deliverer) roomLocked(dest Destination, now mail.Time) int {
+	if dest.Addr == "" {
+		return openMax // nothing is contacted
+	}
+	if c := d.circuits[circuitKey{dest.Key, dest.Addr}]; c != nil {
+		return c.room(now)
+	}
+	return 1
+}
+
+func (d *Deliverer) taken(now mail.Time) func(mail.ID, string) bool {
+	return func(id mail.ID, key string) bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		k := jobKey{id, key}
+		_, ok := d.flight[k]
+		return ok || d.past.holds(k, now)
+	}
+}
+
+// startAll starts the jobs that may start. It tells whether another query
+// would bring others: some were left out, and will be left out by the queue.
+func (d *Deliverer) startAll(jobs []Job, now mail.Time) (again bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	started, left, held := 0, 0, len(d.past.held)
+	for i := range jobs {
+		if d.start(&jobs[i], now) {
+			started++
+		} else {
+			left++
+		}
+	}
+	return left > 0 && (started > 0 || len(d.past.held) > held)
+}
+
+// start runs one job. The caller holds mu.
+func (d *Deliverer) start(j *Job, now mail.Time) bool {
+	k := jobKey{j.ID, j.Destination.Key}
+	if len(j.Recipients) > recipientsMax {
+		j.Recipients = j.Recipients[:recipientsMax] // the others are still due afterwards
+	}
+	if _, ok := d.flight[k]; ok || d.stopping || len(j.Recipients) == 0 || d.running >= d.Running ||
+		d.open > 0 && d.open+len(j.Recipients) > openMax || d.roomLocked(j.Destination, now) <= 0 ||
+		d.past.hold(k, indices(j.Recipients), j.Destination.Activation, now) {
+		return false
+	}
+	c := d.circuit(j.Destination)
+	c.running++
+	d.running++
+	d.open += len(j.Recipients)
+	d.flight[k] = struct{}{}
+	round := c.round
+	d.jobs.Go(func() { d.run(j, round) })
+	return true
+}
+
+// circuit returns the destination's circuit. The caller holds mu.
+func (d *Deliverer) circuit(dest Destination) *circuit {
+	k := circuitKey{dest.Key, dest.Addr}
+	c := d.circuits[k]
+	if c != nil {
+		return c
+	}
+	if len(d.circuits) >= circuitsMax {
+		for k, c := range d.circuits {
+			if c.idle() {
+				delete(d.circuits, k)
+			}
+		}
+	}
+	c = newCircuit()
+	d.circuits[k] = c
+	return c
+}
+
+// release ends a job's time in flight. The caller holds mu.
+func (d *Deliverer) release(k jobKey, recipients int) {
+	delete(d.flight, k)
+	d.open -= recipients
+}
+
+// applied is called when reports are part of the state.
+func (d *Deliverer) applied(done []*pending) {
+	now := d.Now()
+	d.mu.Lock()
+	for _, p := range done {
+		d.release(p.key, p.recipients)
+		if len(p.final) > 0 {
+			d.past.add(p.key, p.final, p.activation, now)
+		}
+	}
+	d.mu.Unlock()
+	d.Kick()
+}
+
+func indices(rs []Recipient) []int {
+	is := make([]int, len(rs))
+	for i, r := range rs {
+		is[i] = r.Index
+	}
+	return is
+}
