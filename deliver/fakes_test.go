@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -47,6 +48,12 @@ func (w *world) config() Config {
 		Self: 7, Host: "m1.example.test", Queue: w, Source: w, Reporter: w, Uploader: w, Lease: w,
 		Transports: map[string]Transport{"lmtp": w}, Now: now, Logger: hclog.NewNullLogger(),
 	}
+}
+
+// rest lets virtual time go on, until nothing moves.
+func rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 func now() mail.Time { return mail.At(time.Now()) }

@@ -38,7 +38,7 @@ func TestDeliversOnce(t *testing.T) {
 			}
 		}
 		d := w.start(t)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if n := w.results()[mail.Delivered]; n != 7*300*2 {
 			t.Fatalf("%d delivered", n)
 		}
@@ -81,16 +81,16 @@ func TestCircuit(t *testing.T) {
 			w.add("live", 1)
 		}
 		w.start(t)
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if n := w.results()[mail.Delivered]; n != 200 {
 			t.Fatalf("%d delivered to the live server in the first second", n)
 		}
-		time.Sleep(10 * time.Minute)
+		rest(10 * time.Minute)
 		if n := w.tried("dead"); n < 8 || n > 16 {
 			t.Fatalf("%d probes in ten minutes", n)
 		}
 		w.set(func() { dead = false })
-		time.Sleep(2 * time.Minute)
+		rest(2 * time.Minute)
 		if n := w.results()[mail.Delivered]; n != 10_200 {
 			t.Fatalf("%d delivered two minutes after it came back", n)
 		}
@@ -111,14 +111,14 @@ func TestNewAddressBeginsAnew(t *testing.T) {
 			w.add("db", 1)
 		}
 		w.start(t)
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		w.set(func() {
 			for _, j := range w.rows["db"] {
 				j.Destination.Addr, j.Destination.Activation = "lmtp://other", 2
 				w.next[j] = now()
 			}
 		})
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if n := w.results()[mail.Delivered]; n != 50 {
 			t.Fatalf("%d delivered", n)
 		}
@@ -137,7 +137,7 @@ func TestDefersAndRetries(t *testing.T) {
 		}
 		w.add("db", 2)
 		w.start(t)
-		time.Sleep(10 * time.Minute)
+		rest(10 * time.Minute)
 		r := w.results()
 		if r[mail.Delivered] != 2 || r[mail.Deferred] != 3 || len(w.texts) != 0 {
 			t.Fatalf("%v", r)
@@ -175,7 +175,7 @@ func TestFailureTellsSender(t *testing.T) {
 				w.deliver = refuse
 				w.add("db", 2, c.change)
 				w.start(t)
-				time.Sleep(time.Second)
+				rest(time.Second)
 				if n := w.results()[mail.Failed]; n != c.failed || len(w.texts) != c.notices || w.tried("db") != c.tried {
 					t.Fatalf("%d failed, %d notices, %d tried", n, len(w.texts), w.tried("db"))
 				}
@@ -202,12 +202,12 @@ func TestNoticeNotStored(t *testing.T) {
 		w.deliver = func(_ context.Context, a *Attempt) []Answer { return reply(a, 550, "5.1.1") }
 		w.add("db", 1)
 		w.start(t)
-		time.Sleep(30 * time.Second)
+		rest(30 * time.Second)
 		if r := w.results(); r[mail.Failed] != 0 || r[mail.Deferred] < 2 {
 			t.Fatalf("%v", r)
 		}
 		w.set(func() { w.upload = nil })
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		if r := w.results(); r[mail.Failed] != 1 || len(w.texts) != 1 {
 			t.Fatalf("%v", r)
 		}
@@ -234,7 +234,7 @@ func TestExpiry(t *testing.T) {
 					w.add("db", 1, func(j *Job) { j.Expires = now().Add(-time.Hour) })
 				}
 				w.start(t)
-				time.Sleep(time.Minute)
+				rest(time.Minute)
 				if r := w.results(); r[c.want] != 300 || w.tried("db") != 300 {
 					t.Fatalf("%v after %d attempts", r, w.tried("db"))
 				}
@@ -252,11 +252,11 @@ func TestLastAttemptIsAtExpiry(t *testing.T) {
 		w.deliver = func(_ context.Context, a *Attempt) []Answer { return down(a) }
 		w.add("db", 1, func(j *Job) { j.Expires = now().Add(20 * time.Minute) })
 		w.start(t)
-		time.Sleep(20*time.Minute - time.Second)
+		rest(20*time.Minute - time.Second)
 		if r := w.results(); r[mail.Expired] != 0 {
 			t.Fatalf("%v", r)
 		}
-		time.Sleep(2 * time.Minute)
+		rest(2 * time.Minute)
 		if r := w.results(); r[mail.Expired] != 1 {
 			t.Fatalf("%v", r)
 		}
@@ -279,9 +279,9 @@ func TestLease(t *testing.T) {
 		}
 		w.add("db", 1)
 		d := w.start(t)
-		time.Sleep(5 * time.Second)
+		rest(5 * time.Second)
 		w.set(func() { w.lease = false })
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		if w.tried("db") != 1 || passed != 0 || len(w.reports) != 0 {
 			t.Fatalf("without a lease: %d tried, %d passed, %d reports", w.tried("db"), passed, len(w.reports))
 		}
@@ -289,7 +289,7 @@ func TestLease(t *testing.T) {
 			t.Errorf("%d aborted", n)
 		}
 		w.set(func() { w.lease = true })
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if w.tried("db") != 2 || passed != 1 || w.results()[mail.Delivered] != 1 {
 			t.Fatalf("with a lease: %d tried, %d passed", w.tried("db"), passed)
 		}
@@ -306,7 +306,7 @@ func TestReporterFails(t *testing.T) {
 			w.add("db", 1)
 		}
 		d := w.start(t)
-		time.Sleep(10 * time.Minute)
+		rest(10 * time.Minute)
 		if n := w.tried("db"); n != openMax {
 			t.Fatalf("%d deliveries while nothing can be reported", n)
 		}
@@ -314,7 +314,7 @@ func TestReporterFails(t *testing.T) {
 			t.Fatalf("status %+v", s)
 		}
 		w.set(func() { w.report = nil })
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if n := w.results()[mail.Delivered]; n != 3000 || w.tried("db") != 3000 {
 			t.Fatalf("%d delivered in %d attempts", n, w.tried("db"))
 		}
@@ -338,7 +338,7 @@ func TestPoisonReport(t *testing.T) {
 			return nil
 		}
 		w.start(t)
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		if n := w.results()[mail.Delivered]; n != 500 || w.tried("db") != 501 {
 			t.Fatalf("%d delivered in %d attempts", n, w.tried("db"))
 		}
@@ -352,7 +352,7 @@ func TestOutcomesAreBatched(t *testing.T) {
 			w.add("db", 1)
 		}
 		w.start(t)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if len(w.reports) != 1000 || w.calls > 200 {
 			t.Fatalf("%d reports in %d calls", len(w.reports), w.calls)
 		}
@@ -371,7 +371,7 @@ func TestPanicIsNoLoop(t *testing.T) {
 			return reply(a, 250, "")
 		}
 		w.start(t)
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		if n := w.tried("db"); n < 5 || n > 16 || w.results()[mail.Delivered] != 1 {
 			t.Fatalf("%d attempts, %v", n, w.results())
 		}
@@ -385,7 +385,7 @@ func TestUnchangedRowIsNoLoop(t *testing.T) {
 		w.deaf = true
 		w.add("db", 1)
 		w.start(t)
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		if n := w.tried("db"); n < 5 || n > 12 {
 			t.Fatalf("%d deliveries", n)
 		}
@@ -394,7 +394,7 @@ func TestUnchangedRowIsNoLoop(t *testing.T) {
 		w.mu.Lock()
 		w.deaf = false
 		w.mu.Unlock()
-		time.Sleep(20 * time.Minute)
+		rest(20 * time.Minute)
 		if w.tried("db") != before+1 {
 			t.Fatal("not delivered to the new copy")
 		}
@@ -406,7 +406,7 @@ func TestManyRecipients(t *testing.T) {
 		w := newWorld()
 		w.add("db", 2500)
 		d := Start(w.config())
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if n := w.results()[mail.Delivered]; n != 2500 || w.tried("db") != 25 {
 			t.Fatalf("%d delivered in %d", n, w.tried("db"))
 		}
@@ -437,7 +437,7 @@ func TestStop(t *testing.T) {
 				w.add("db", 1)
 				w.add("db", 1)
 				d := Start(w.config())
-				time.Sleep(time.Second)
+				rest(time.Second)
 				ctx, cancel := context.WithTimeout(context.Background(), c.within)
 				defer cancel()
 				d.Stop(ctx)
@@ -455,7 +455,7 @@ func TestStopWhileReportsFail(t *testing.T) {
 		w.report = func([]mail.Report) error { return errors.New("no quorum") }
 		w.add("db", 1)
 		d := Start(w.config())
-		time.Sleep(time.Second)
+		rest(time.Second)
 		begin := time.Now()
 		d.Stop(context.Background())
 		if took := time.Since(begin); took > flushTime+time.Second {
