@@ -1,0 +1,164 @@
+package smtpd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"mailraft/mail"
+)
+
+// TestScripts runs the dialogues of testdata/smtp. A line is
+//
+//	# comment
+//	C: text      the client sends text and CRLF
+//	R: text      the client sends text raw, with Go's escapes
+//	Z: n         the client sends n bytes
+//	H: n         the client sends n Received fields
+//	S: text      the next reply line begins with text; "closed": the connection ends
+//	S* code      the next reply, of any number of lines, has the code
+//	TLS          handshake
+//	Q: what code enhanced text   from here the queue's begin, write, commit, the
+//	             directory's verify, the gate's ready answer so; nothing: no error
+//	M: sender -> recipients "body"   the next message in the queue; "none": there is none
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("../testdata/smtp/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runScript(t, string(text))
+		})
+	}
+}
+
+func runScript(t *testing.T, text string) {
+	q := &queue{}
+	_, addr, _ := start(t, withTLS(testConfig(q)))
+	s := &script{t: t, q: q, addr: addr}
+	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if err := s.step(line); err != nil {
+			t.Fatalf("line %d: %s: %v", i+1, line, err)
+		}
+	}
+}
+
+type script struct {
+	t    *testing.T
+	q    *queue
+	addr string
+	p    *peer
+	got  []message
+}
+
+func (s *script) step(line string) error {
+	op, arg, _ := strings.Cut(line, " ")
+	if op == "Q:" {
+		return s.set(arg)
+	}
+	if s.p == nil {
+		s.p = dialRaw(s.t, s.addr)
+	}
+	switch op {
+	case "C:":
+		s.p.send(arg + "\r\n")
+	case "R:":
+		raw, err := strconv.Unquote(`"` + strings.ReplaceAll(arg, `"`, `\"`) + `"`)
+		s.p.send(raw)
+		return err
+	case "Z:":
+		n, err := strconv.Atoi(arg)
+		s.p.send(strings.Repeat("z", n))
+		return err
+	case "H:":
+		n, err := strconv.Atoi(arg)
+		s.p.send(strings.Repeat("Received: from a\r\n\tby b; date\r\n", n))
+		return err
+	case "S:":
+		return s.expectLine(arg)
+	case "S*":
+		if r := s.p.reply(); !strings.HasPrefix(r, arg) {
+			return fmt.Errorf("got %q", r)
+		}
+	case "TLS":
+		s.p = s.p.secure()
+	case "M:":
+		return s.expectMessage(arg)
+	default:
+		return errors.New("no such step")
+	}
+	return nil
+}
+
+func (s *script) expectLine(want string) error {
+	line, err := s.p.r.ReadString('\n')
+	if want == "closed" && err != nil {
+		return nil
+	}
+	if want == "closed" || err != nil || !strings.HasPrefix(line, want) {
+		return fmt.Errorf("got %q %v", line, err)
+	}
+	return nil
+}
+
+func (s *script) expectMessage(want string) error {
+	s.got = append(s.got, s.q.take()...)
+	if want == "none" {
+		if len(s.got) > 0 {
+			return fmt.Errorf("got %+v", s.got)
+		}
+		return nil
+	}
+	if len(s.got) == 0 {
+		return errors.New("got none")
+	}
+	m := s.got[0]
+	s.got = s.got[1:]
+	got := strings.TrimSpace(m.env.ReversePath+" -> "+strings.Join(m.env.Recipients, " ")) + " " + strconv.Quote(m.body)
+	body := want[strings.LastIndex(want, ` "`)+1:]
+	unquoted, err := strconv.Unquote(body)
+	if err != nil {
+		return err
+	}
+	if want = strings.TrimSuffix(want, body) + strconv.Quote(unquoted); got != want {
+		return fmt.Errorf("got %s", got)
+	}
+	return nil
+}
+
+// set makes a part of the queue answer with an error.
+func (s *script) set(arg string) error {
+	what, text, _ := strings.Cut(arg, " ")
+	var err error
+	switch f := strings.SplitN(text, " ", 3); {
+	case len(f) == 3:
+		code, bad := strconv.Atoi(f[0])
+		if bad != nil {
+			return bad
+		}
+		err = fmt.Errorf("wrapped: %w", mail.Replyf(code, f[1], "%s", f[2]))
+	case text != "":
+		err = errors.New(text)
+	}
+	s.q.locked(func() {
+		target, ok := map[string]*error{"begin": &s.q.beginErr, "write": &s.q.writeErr, "commit": &s.q.commitErr,
+			"verify": &s.q.verifyErr, "ready": &s.q.readyErr}[what]
+		if !ok {
+			s.t.Fatalf("no such part %q", what)
+		}
+		*target = err
+	})
+	return nil
+}
