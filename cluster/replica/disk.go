@@ -1,10 +1,10 @@
 package replica
 
 import (
-	"errors"
 	"io"
 
 	"mailraft/mail"
+	"mailraft/store/content"
 )
 
 // Disk is the content store of this member.
@@ -33,10 +33,32 @@ type Reader interface {
 	Content() mail.Content
 }
 
-// What a Disk says. An adapter translates.
+// What a Disk says.
 var (
-	ErrExists   = errors.New("content exists")
-	ErrFull     = errors.New("disk full")
-	ErrNotFound = errors.New("content not found")
-	ErrDamaged  = errors.New("content damaged")
+	ErrExists   = content.ErrExists
+	ErrFull     = content.ErrFull
+	ErrNotFound = content.ErrNotFound
+	ErrDamaged  = content.ErrDamaged
 )
+
+// OnStore is the Disk of a member's content store.
+func OnStore(s *content.Store) Disk { return onStore{s} }
+
+type onStore struct{ *content.Store }
+
+// Create must not wrap a nil pointer in an interface.
+func (s onStore) Create(id mail.ContentID) (Sink, error) {
+	w, err := s.Store.Create(id)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s onStore) Open(id mail.ContentID) (Reader, error) {
+	r, err := s.Store.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}

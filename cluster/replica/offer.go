@@ -10,10 +10,12 @@ import (
 // it must. The rule:
 //
 //   - A peer with room gets the frame.
-//   - A peer without room is left out as soon as enough voters are far from
-//     their own bounds (at most half full). Until then it is waited for: peers
-//     of about the same speed fill up together, and the one that is a moment
-//     behind must not lose the whole content for it.
+//   - A peer without room is waited for while it is needed. If enough voters
+//     are far from their own bounds (at most half full), it is not: then it has
+//     what is left of the upload's grace, and is left out. Peers of about the
+//     same speed fill up together, and the one that is a moment behind must not
+//     lose the whole content for it. A peer that used up somebody's grace gets
+//     none from anybody until its queue has drained to half.
 //   - If too few voters take part at all, Write goes on only while enough of
 //     them are connected that what they missed can be sent again by Close. At
 //     the end there is nothing left to hold back: Close does the waiting.
@@ -23,47 +25,54 @@ func (u *Upload) offer(ctx context.Context, b *buffer, atMost time.Duration) err
 	for _, sl := range u.slots {
 		sl.given = false
 	}
-	var patience, look *time.Timer
-	for {
-		ok, poll := u.hand(b)
-		if ok {
-			return nil
+	v := u.hand(b)
+	if v == goOn {
+		return nil
+	}
+	u.r.count.waits.Add(1)
+	begun := time.Now()
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for ; v != goOn; v = u.hand(b) {
+		since := time.Now()
+		left := atMost - since.Sub(begun)
+		if left <= 0 {
+			return u.noMajority(context.DeadlineExceeded)
 		}
-		if patience == nil {
-			u.r.count.waits.Add(1)
-			patience = time.NewTimer(atMost)
-			defer patience.Stop()
+		switch v {
+		case waitLaggard:
+			left = min(left, u.r.Grace-u.waited)
+		case waitConnection: // a new one tells nobody here
+			left = min(left, 50*time.Millisecond)
 		}
-		var again <-chan time.Time
-		if poll { // a new connection tells nobody here
-			look = time.NewTimer(50 * time.Millisecond)
-			again = look.C
-		}
-		var ended error
+		t.Reset(left)
 		select {
 		case <-u.wake:
-		case <-again:
-		case <-patience.C:
-			ended = context.DeadlineExceeded
+		case <-t.C:
 		case <-ctx.Done():
-			ended = context.Cause(ctx)
+			return u.noMajority(context.Cause(ctx))
 		case <-u.r.ctx.Done():
-			ended = ErrClosed
+			return u.noMajority(ErrClosed)
 		}
-		if look != nil {
-			look.Stop()
-		}
-		if ended != nil {
-			return u.noMajority(ended)
+		if v == waitLaggard {
+			u.waited += time.Since(since)
 		}
 	}
+	return nil
 }
 
-// hand makes one round. It reports whether the upload may go on; poll means
-// that it waits for connections and not for room.
-func (u *Upload) hand(b *buffer) (ok, poll bool) {
-	voters, with, easy, behind := 1, 1, 1, 0
-	hope := 1
+type verdict byte
+
+const (
+	goOn           verdict = iota
+	waitRoom               // a needed peer has no room
+	waitLaggard            // one that is not needed has no room
+	waitConnection         // too few take part
+)
+
+// hand makes one round.
+func (u *Upload) hand(b *buffer) verdict {
+	voters, easy, hope, behind := 1, 1, 1, 0
 	for _, sl := range u.slots {
 		if sl.peer.Voter {
 			voters++
@@ -75,27 +84,40 @@ func (u *Upload) hand(b *buffer) (ok, poll bool) {
 			behind++
 		case !sl.peer.Voter:
 		case st == streaming:
-			with, hope = with+1, hope+1
+			hope++
 			if sl.sess.easy(sl) {
 				easy++
 			}
-		case st == confirmed, st == left && sl.link.session() != nil:
+		case st == left && sl.link.session() != nil:
 			hope++
 		}
 	}
 	need := u.r.Need(voters)
 	switch {
+	case behind == 0 && (hope >= need || u.over):
+		return goOn
 	case behind == 0:
-		return hope >= need || u.over, true
+		return waitConnection
 	case easy < need:
-		return false, false
+		return waitRoom
 	}
+	return u.dropSlow()
+}
+
+// dropSlow leaves out the peers without room that have no grace.
+func (u *Upload) dropSlow() verdict {
+	v := goOn
 	for _, sl := range u.slots {
-		if !sl.given {
-			u.leaveOut(sl, errSlow)
+		if sl.given || u.state(sl) != streaming {
+			continue
 		}
+		if !sl.sess.outOfGrace(u.waited >= u.r.Grace) {
+			v = waitLaggard
+			continue
+		}
+		u.leaveOut(sl, errSlow)
 	}
-	return true, false
+	return v
 }
 
 // give queues b for sl if it takes part and has not got it.

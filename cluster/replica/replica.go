@@ -44,6 +44,7 @@ type Config struct {
 
 	QueueSize    int64         // bytes queued per peer, 8 MiB
 	ShareSize    int64         // of these for one upload, 1 MiB
+	Grace        time.Duration // what one upload waits in all for peers that it does not need, 500 ms
 	WriteWait    time.Duration // longest wait of one Write for a majority to keep up, 30 s
 	Silence      time.Duration // a peer that is not heard of, or takes nothing, for so long is gone, 5 s
 	OpenMax      int           // uploads from peers open at once, 1,024; half of it per connection
@@ -79,6 +80,7 @@ func (c *Config) defaults() {
 		c.Need = func(voters int) int { return voters/2 + 1 }
 	}
 	wait(&c.ExtraWait, 2*time.Second)
+	wait(&c.Grace, 500*time.Millisecond)
 	wait(&c.WriteWait, 30*time.Second)
 	wait(&c.Silence, 5*time.Second)
 	wait(&c.BackoffLeast, 50*time.Millisecond)

@@ -25,6 +25,7 @@ type session struct {
 	queue   []item
 	bytes   int64 // memory of what is queued or being written
 	waiting map[mail.ContentID]*slot
+	slow    bool    // somebody's grace ran out, and the queue is not down to half
 	blocked []*slot // who wants to know when bytes leave
 }
 
@@ -172,6 +173,15 @@ func (s *session) watch(sl *slot) {
 	}
 }
 
+// outOfGrace reports that nobody waits for this peer; now says that it has just
+// used up what one upload had.
+func (s *session) outOfGrace(now bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = s.slow || now
+	return s.slow
+}
+
 // take hands the whole queue to the writer; last is the slice it is done with.
 func (s *session) take(last []item) []item {
 	s.mu.Lock()
@@ -191,6 +201,9 @@ func (s *session) written(items []item) {
 			it.slot.queued -= it.b.cost()
 		}
 		it.b.release()
+	}
+	if s.bytes <= s.link.r.QueueSize/2 {
+		s.slow = false
 	}
 	for _, sl := range s.blocked {
 		sl.watched = false

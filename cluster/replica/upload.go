@@ -23,6 +23,8 @@ type Upload struct {
 	sent bool    // BEGIN is out: it will not be a PUT
 	wake chan struct{}
 
+	waited time.Duration // for peers that were not needed
+
 	mu      sync.Mutex
 	slots   []*slot
 	content mail.Content // set when the last byte is known
