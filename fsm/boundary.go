@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"mailraft/mail"
 
@@ -136,6 +137,11 @@ func (t *tx) configure(c Configure) Answer {
 	if r := t.checkParams(p); r != nil {
 		return Answer{Refused: r}
 	}
+	if was := t.Params().ShadowResubmitTimeSpan; was != p.ShadowResubmitTimeSpan {
+		b, _ := t.Boundary()
+		b.SpanWas, b.SpanAt = mail.Duration(was.Milliseconds()), t.now()
+		t.put(tab(tabBoundary), b)
+	}
 	for _, name := range names {
 		k := tab(tabParam).text(name)
 		if c.Set[name] == "" {
@@ -160,4 +166,19 @@ func (t *tx) checkParams(p Params) *mail.Reply {
 		}
 	}
 	return nil
+}
+
+// spanMemory is how long leases of an older takeover span may still be good,
+// in state machine time, with room to spare.
+const spanMemory = time.Minute
+
+// LongestSpan is the longest shadow-resubmit-time-span by which leases that
+// may still be good were granted.
+func (t Tables) LongestSpan() time.Duration {
+	span := t.Params().ShadowResubmitTimeSpan
+	b, _ := t.Boundary()
+	if t.Applied().Time < b.SpanAt.Add(spanMemory) {
+		span = max(span, b.SpanWas.Std())
+	}
+	return span
 }

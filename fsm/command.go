@@ -73,10 +73,11 @@ type MemberAdd struct {
 type MemberChange struct {
 	Member mail.MemberID `cbor:"1,keyasint"`
 	Rows   int           `cbor:"2,keyasint,omitempty"` // Takeover: bound of this piece
-	Addr   string        `cbor:"3,keyasint,omitempty"` // MemberUp: cluster address it is reached at
+	Addr   string        `cbor:"3,keyasint,omitempty"` // MemberUp: cluster address it is reached at; empty leaves all four as they are
 	SMTP   string        `cbor:"4,keyasint,omitempty"` // MemberUp: where it takes mail
 	Host   string        `cbor:"5,keyasint,omitempty"` // MemberUp: its host name in mail
 	Site   string        `cbor:"6,keyasint,omitempty"` // MemberUp
+	Term   uint64        `cbor:"7,keyasint,omitempty"` // MemberDown: the term whose leader decided it
 }
 
 // Expand makes the rows of the next piece of a message to large groups.

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"time"
 
 	"mailraft/mail"
 )
@@ -36,11 +37,13 @@ func (t *tx) expire(c Limit) Answer {
 
 // Expirable reports whether Expire at the given time would find something.
 func (t Tables) Expirable(now mail.Time) bool {
-	hold := t.Params().SafetyNetHoldTime
-	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).end()) {
-		return mail.Time(binary.BigEndian.Uint64(k[2:])) <= now.Add(-hold)
+	first := func(table byte, age time.Duration) bool {
+		for k := range t.Scan(tab(table), tab(table).end()) {
+			return mail.Time(binary.BigEndian.Uint64(k[2:])) <= now.Add(-age)
+		}
+		return false
 	}
-	return false
+	return first(tabExpiry, t.Params().SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute)
 }
 
 func (t *tx) expireOne(e *edit) {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"time"
 
 	"mailraft/mail"
 )
@@ -40,6 +41,8 @@ func (t *tx) reportOne(e *edit, r mail.Report, reporter Member) *mail.Reply {
 			t.delivered(e.Message, o, reporter.ID)
 		} else if owner && refusal == nil {
 			t.notDelivered(e.Message, o, reporter.ID)
+		} else if owner && t.fails(e.Message, o) {
+			e.Recipients[o.Recipient].Next = t.now().Add(refusedPause)
 		}
 	}
 	if failing && owner && r.DSN != nil && refusal == nil {
@@ -49,6 +52,10 @@ func (t *tx) reportOne(e *edit, r mail.Report, reporter Member) *mail.Reply {
 	t.save(e)
 	return refusal
 }
+
+// refusedPause is when a recipient is tried again whose retirement was refused
+// because its DSN was.
+const refusedPause = 10 * time.Second
 
 // fails reports whether the outcome would retire its recipient undelivered.
 func (t *tx) fails(m *Message, o mail.Outcome) bool {

@@ -144,6 +144,8 @@ type Boundary struct {
 	ConfigAt   uint64          `cbor:"13,keyasint,omitempty"` // its index
 	Groups     uint64          `cbor:"14,keyasint,omitempty"` // last group version given
 	Protect    []byte          `cbor:"15,keyasint,omitempty"` // cursor of Protect
+	SpanWas    mail.Duration   `cbor:"16,keyasint,omitempty"` // shadow-resubmit-time-span before its last change
+	SpanAt     mail.Time       `cbor:"17,keyasint,omitempty"` // when that was
 }
 
 // Database is a mailbox database.

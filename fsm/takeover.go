@@ -15,6 +15,10 @@ func (t *tx) memberDown(c MemberChange) Answer {
 	if !ok {
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
 	}
+	if b, _ := t.Boundary(); c.Term != b.Term {
+		// Another leader may have granted it leases since this was decided.
+		return refuse(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, b.Term)
+	}
 	if !m.Up {
 		return Answer{}
 	}
@@ -33,9 +37,6 @@ func (t *tx) memberUp(c MemberChange) Answer {
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
 	case m.Phase != PhaseDone:
 		return refuse(450, "4.3.2", "the takeover of its messages is not finished")
-	}
-	if m.Up && m.Addr == c.Addr && m.SMTP == c.SMTP && m.Host == c.Host && m.Site == c.Site {
-		return Answer{}
 	}
 	if !m.Up {
 		m.Up, m.Since = true, t.now()

@@ -1,0 +1,300 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mailraft/fsm"
+	"mailraft/mail"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// Pieces of bounded work, in rows: an entry of this size is applied in
+// milliseconds, and any leader goes on from where one left off.
+const (
+	takeoverRows = 250
+	expireRows   = 500
+	protectRows  = 250
+)
+
+const (
+	stewardBeat = 200 * time.Millisecond // how often a leader looks for work
+	tickEvery   = time.Second            // how often time passes in an idle boundary
+	pieceTime   = 10 * time.Second       // how long one proposal of the steward may take
+	freshTime   = 2 * time.Second        // a report that is older says nothing of now
+)
+
+// State gives views of the replicated state.
+type State interface {
+	View() *fsm.View
+}
+
+// Steward is what a leader does for the boundary as a whole: time passes,
+// silent members are declared down and their messages handed over, returning
+// ones are let in, messages that lack a shadow get one, hold times end, large
+// groups are expanded, and joined members become voters.
+//
+// It decides from the state and the leases, and proposes; it keeps nothing
+// that a new leader would need.
+type Steward struct {
+	node  *Node
+	state State
+	log   hclog.Logger
+
+	ticked  time.Duration                   // boot time of the last Tick
+	mended  time.Duration                   // of the last Protect
+	learned map[mail.MemberID]uint64        // learners: our applied index when this term first saw them
+	downed  map[mail.MemberID]time.Duration // when this term declared them down
+}
+
+// NewSteward makes the leader's side of a node. Run it with node.OnLeader.
+func NewSteward(n *Node, s State, log hclog.Logger) *Steward {
+	return &Steward{node: n, state: s, log: log.Named("steward")}
+}
+
+// Run works until ctx, the leadership, ends.
+func (s *Steward) Run(ctx context.Context, term uint64) {
+	s.ticked, s.mended = 0, 0
+	s.learned, s.downed = map[mail.MemberID]uint64{}, map[mail.MemberID]time.Duration{}
+	beat := time.NewTicker(stewardBeat)
+	defer beat.Stop()
+	for ctx.Err() == nil {
+		if err := s.round(ctx, term); err != nil && ctx.Err() == nil {
+			s.log.Debug("not done, will be tried again", "error", err)
+		}
+		select {
+		case <-beat.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// round does what there is to do, most urgent first. An error ends the round:
+// what was not reached comes in the next.
+func (s *Steward) round(ctx context.Context, term uint64) error {
+	for _, duty := range []func(context.Context, uint64) error{
+		s.declareDown, s.takeOver, s.letIn, s.tick, s.admit, s.protect, s.expand, s.expire,
+	} {
+		if err := duty(ctx, term); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// propose proposes in this term only, and decodes the answer.
+func (s *Steward) propose(ctx context.Context, term uint64, k fsm.Kind, body any) (fsm.Answer, error) {
+	entry, err := fsm.Encode(k, body)
+	if err != nil {
+		return fsm.Answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pieceTime)
+	defer cancel()
+	b, err := s.node.ProposeTerm(ctx, term, entry)
+	if err != nil {
+		return fsm.Answer{}, fmt.Errorf("propose %d: %w", k, err)
+	}
+	return fsm.DecodeAnswer(b)
+}
+
+// pieces proposes until an answer says that there is no more.
+func (s *Steward) pieces(ctx context.Context, term uint64, k fsm.Kind, body any) (n int, err error) {
+	for {
+		a, err := s.propose(ctx, term, k, body)
+		if err != nil {
+			return n, err
+		}
+		if n += a.Count; !a.More {
+			return n, nil
+		}
+	}
+}
+
+// declareDown proposes MemberDown for members whose leases are over. After an
+// unknown outcome the mark stays: the member is granted nothing in this term.
+func (s *Steward) declareDown(ctx context.Context, term uint64) error {
+	v := s.state.View()
+	span := v.Params().ShadowResubmitTimeSpan
+	v.Close()
+	for _, id := range s.node.Overdue(span) {
+		if !s.node.Deciding(id) {
+			s.node.Decided(id)
+			continue
+		}
+		_, err := s.propose(ctx, term, fsm.KindMemberDown, fsm.MemberChange{Member: id, Term: term})
+		if err != nil {
+			if nq := new(NoQuorumError); errors.As(err, &nq) && !nq.Unknown {
+				s.node.Decided(id)
+			}
+			return err
+		}
+		s.downed[id] = s.node.clock.Boot()
+		s.node.Decided(id)
+		s.log.Warn("member is down: its messages are taken over", "member", id)
+	}
+	return nil
+}
+
+// takeOver hands over what members that are down own and shadow, piece by
+// piece; also what an earlier leader began.
+func (s *Steward) takeOver(ctx context.Context, term uint64) error {
+	for _, m := range s.members() {
+		if m.Up || m.Phase == fsm.PhaseDone {
+			continue
+		}
+		n, err := s.pieces(ctx, term, fsm.KindTakeover, fsm.MemberChange{Member: m.ID, Rows: takeoverRows})
+		if err != nil {
+			return err
+		}
+		s.log.Info("takeover done", "member", m.Name, "messages", n)
+	}
+	return nil
+}
+
+// letIn proposes MemberUp for members that are down, have been heard of since,
+// and keep up; their takeover is over by then.
+func (s *Steward) letIn(ctx context.Context, term uint64) error {
+	now := s.node.clock.Boot()
+	for _, m := range s.members() {
+		if m.Up || m.Phase != fsm.PhaseDone {
+			continue
+		}
+		for _, r := range s.node.Reports() {
+			if r.Member != m.ID || r.Stalled || now-r.At > freshTime || r.At <= s.downed[m.ID] {
+				continue
+			}
+			if _, err := s.propose(ctx, term, fsm.KindMemberUp, fsm.MemberChange{Member: m.ID}); err != nil {
+				return err
+			}
+			s.log.Info("member is up", "member", m.Name)
+		}
+	}
+	return nil
+}
+
+// tick lets time pass in the log, and records whose content is complete up to
+// where: what decides who may take a message over.
+func (s *Steward) tick(ctx context.Context, term uint64) error {
+	now := s.node.clock.Boot()
+	if s.ticked != 0 && now-s.ticked < tickEvery {
+		return nil
+	}
+	known := map[mail.MemberID]uint64{}
+	for _, m := range s.members() {
+		known[m.ID] = m.Complete
+	}
+	var t fsm.Tick
+	for _, r := range s.node.Reports() {
+		if was, ok := known[r.Member]; ok && r.Complete > was {
+			t.Complete = append(t.Complete, fsm.Complete{Member: r.Member, Index: r.Complete})
+		}
+	}
+	s.ticked = now
+	_, err := s.propose(ctx, term, fsm.KindTick, t)
+	return err
+}
+
+// admit brings the Raft configuration in line with the members: one that has
+// joined becomes a non-voter, and a voter when it has the state and the
+// content as of when it was first seen.
+func (s *Steward) admit(ctx context.Context, _ uint64) error {
+	c, at := s.node.Configuration()
+	suffrage := map[raft.ServerID]raft.ServerSuffrage{}
+	for _, v := range c.Servers {
+		suffrage[v.ID] = v.Suffrage
+	}
+	for _, m := range s.members() {
+		switch how, ok := suffrage[raft.ServerID(m.ID.String())]; {
+		case !ok:
+			if _, err := s.node.AddNonvoter(ctx, m.ID, m.Addr, at); err != nil {
+				return err
+			}
+			s.log.Info("member joins as a non-voter", "member", m.Name)
+			return nil // one change at a time: the configuration is another now
+		case how == raft.Nonvoter && s.filled(m.ID):
+			if _, err := s.node.AddVoter(ctx, m.ID, m.Addr, at); err != nil {
+				return err
+			}
+			s.log.Info("member is a voter", "member", m.Name)
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Steward) filled(id mail.MemberID) bool {
+	for _, r := range s.node.Reports() {
+		if r.Member != id {
+			continue
+		}
+		if _, ok := s.learned[id]; !ok {
+			s.learned[id] = r.Applied + r.Lag
+		}
+		return !r.Stalled && r.Complete >= s.learned[id]
+	}
+	return false
+}
+
+// protect gives messages what they lack. What nobody can give now is looked at
+// again a second later.
+func (s *Steward) protect(ctx context.Context, term uint64) error {
+	now := s.node.clock.Boot()
+	if now-s.mended < tickEvery {
+		return nil
+	}
+	s.mended = now
+	v := s.state.View()
+	needy := v.Needy() && v.Params().ShadowRedundancyEnabled
+	v.Close()
+	if !needy {
+		return nil
+	}
+	_, err := s.pieces(ctx, term, fsm.KindProtect, fsm.Limit{Rows: protectRows})
+	return err
+}
+
+func (s *Steward) expand(ctx context.Context, term uint64) error {
+	v := s.state.View()
+	var ids []mail.ID
+	for id := range v.Expanding() {
+		if ids = append(ids, id); len(ids) == 100 {
+			break
+		}
+	}
+	v.Close()
+	for _, id := range ids {
+		if _, err := s.pieces(ctx, term, fsm.KindExpand, fsm.Expand{ID: id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Steward) expire(ctx context.Context, term uint64) error {
+	now, ok := s.node.Time()
+	if !ok {
+		return ErrNotLeader
+	}
+	v := s.state.View()
+	found := v.Expirable(now)
+	v.Close()
+	if !found {
+		return nil
+	}
+	_, err := s.pieces(ctx, term, fsm.KindExpire, fsm.Limit{Rows: expireRows})
+	return err
+}
+
+func (s *Steward) members() []fsm.Member {
+	v := s.state.View()
+	defer v.Close()
+	var ms []fsm.Member
+	for m := range v.Members() {
+		ms = append(ms, m)
+	}
+	return ms
+}
