@@ -213,6 +213,7 @@ func (s *Store) writeIndex(g *segment) error {
 		err = s.syncDir(s.Dir)
 	}
 	if err != nil {
+		s.FS.Remove(unnamed) // it may be what fills the disk; else the next start does it
 		return fmt.Errorf("write index %s: %w", g.name, err)
 	}
 	g.entries = nil

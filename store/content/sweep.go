@@ -27,7 +27,7 @@ type SweepStats struct {
 // tally is what a sweep knows of one segment.
 type tally struct {
 	*segment
-	pinned bool  // an upload that is not closed has a piece here
+	pinned bool  // it stays, whatever is live
 	live   int64 // bytes
 	dense  bool  // too much is live to copy it
 	ids    []mail.ContentID
@@ -55,8 +55,8 @@ func (s *Store) Sweep(live func(mail.Content) bool, flush func() error) (SweepSt
 		return SweepStats{}, err
 	}
 	w := &sweep{Store: s, tallies: map[uint32]*tally{}, cache: blockCache{}}
-	open := w.begin()
-	w.mark(live, open)
+	w.pin(w.begin())
+	w.mark(live)
 	dead, sparse := w.judge()
 	if len(dead)+len(sparse) == 0 {
 		return w.stats, nil
@@ -110,7 +110,7 @@ func (w *sweep) begin() (open []entry) {
 }
 
 // mark adds up the live bytes of each segment.
-func (w *sweep) mark(live func(mail.Content) bool, open []entry) {
+func (w *sweep) mark(live func(mail.Content) bool) {
 	for _, g := range w.table.segments {
 		w.stats.Segments++
 		w.each(g, w.cache, func(e entry) bool {
@@ -125,9 +125,23 @@ func (w *sweep) mark(live func(mail.Content) bool, open []entry) {
 			return true
 		})
 	}
+}
+
+// pin keeps the segments of contents that end in the open one as they are,
+// without asking: a copy could not take the place of what is in the open index.
+func (w *sweep) pin(open []entry) {
 	for _, e := range open {
 		if _, at, ok := w.find(e.ID); ok {
-			w.keep(e, at)
+			w.pinAll(e, at)
+		}
+	}
+}
+
+// pinAll pins every segment in which pieces of e may be.
+func (w *sweep) pinAll(e entry, at name) {
+	for n := at.number - e.span; n <= at.number; n++ {
+		if t := w.tallies[n]; t != nil {
+			t.pinned = true
 		}
 	}
 }
@@ -136,12 +150,7 @@ func (w *sweep) mark(live func(mail.Content) bool, open []entry) {
 func (w *sweep) keep(e entry, at name) {
 	es, err := w.extents(at, e)
 	if err != nil {
-		// Where its pieces are is not known; all segments they may be in stay.
-		for n := at.number - e.span; n <= at.number; n++ {
-			if t := w.tallies[n]; t != nil {
-				t.pinned = true
-			}
-		}
+		w.pinAll(e, at) // where its pieces are is not known
 		w.stats.Damaged = append(w.stats.Damaged, e.Content)
 		return
 	}
@@ -221,6 +230,9 @@ func (w *sweep) copySome(ts []*tally) ([]*tally, error) {
 	for _, t := range ts[:k] {
 		ok := true
 		for _, id := range t.ids {
+			if _, at, found := w.find(id); found && w.tallies[at.number] == nil {
+				continue // a copy was made for another segment
+			}
 			switch err := c.copy(id); {
 			case errors.Is(err, ErrNotFound): // forgotten in the meantime
 			case errors.Is(err, ErrDamaged):
