@@ -72,7 +72,7 @@ type Domain struct {
 	// all of them with AnyMailbox, else postmaster alone, which RFC 5321 §4.5.1
 	// wants accepted whether anybody thought of it or not.
 	Database string `cbor:"4,keyasint,omitempty" json:"database,omitempty"`
-	NextHop  string `cbor:"5,keyasint,omitempty" json:"next_hop,omitempty"` // relay: smtp://host:port
+	NextHop  string `cbor:"5,keyasint,omitempty" json:"next_hop,omitempty"` // relay: smtp:// or smtps://host:port
 }
 
 // Mailbox is a listed mailbox of an accepted domain: a user's, a shared one or
@@ -194,7 +194,7 @@ func validName(field, s string) error {
 	for i := range len(s) {
 		c := s[i]
 		if c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-			return fmt.Errorf("%s: %q has other characters than letters, digits, - _ .", field, s)
+			return fmt.Errorf("%s: %q has characters other than letters, digits, dot, - and _", field, s)
 		}
 	}
 	return nil
@@ -202,10 +202,10 @@ func validName(field, s string) error {
 
 func validNextHop(s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "smtp" || u.Hostname() == "" || u.String() != "smtp://"+u.Host {
-		return fmt.Errorf("next_hop: %q is not smtp://host:port", s)
+	if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "" || u.String() != u.Scheme+"://"+u.Host {
+		return fmt.Errorf("next_hop: %q is neither smtp://host:port nor smtps://host:port", s)
 	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || port == 0) {
 		return fmt.Errorf("next_hop: %q has no port from 1 to 65535", s)
 	}
 	return nil
