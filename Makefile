@@ -1,0 +1,45 @@
+# Everything runs without cgo, except the race detector, which needs it.
+export CGO_ENABLED ?= 0
+
+# Packages in which threads meet.
+RACE = ./cluster/... ./store/... ./smtpd/... ./deliver/... ./admin/... ./member/...
+FUZZTIME ?= 30s
+E2E = ./internal/e2e/...
+
+.PHONY: build test race lint e2e bench fuzz demo ci
+
+build:
+	go build -o bin/mailraft ./cmd/mailraft
+
+test:
+	go test ./...
+
+race:
+	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
+
+lint:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
+	go vet -tags e2e ./...
+	go tool staticcheck -tags e2e ./...
+
+# Scenarios with the real binary, swaks and dovecot's LMTP server.
+e2e:
+	go test -tags e2e -count=1 -timeout 10m $(E2E)
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+# Every fuzz target of the tree, one after the other.
+fuzz:
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r f; do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$f"); do \
+			echo "$$t in $$(dirname "$$f")"; \
+			go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$f")" </dev/null; \
+		done; \
+	done
+
+demo:
+	go run ./cmd/mailraft demo
+
+ci:
+	.ci/run
