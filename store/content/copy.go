@@ -79,8 +79,8 @@ func (c *copier) failing(err error) error {
 
 // seal is the commit point of the copies: from here on they count.
 func (c *copier) seal() error {
-	if c.file == nil {
-		return nil
+	if c.file == nil || len(c.entries) == 0 {
+		return c.drop()
 	}
 	if err := c.file.sync(); err != nil {
 		return c.failing(err)
@@ -98,7 +98,7 @@ func (c *copier) seal() error {
 	return nil
 }
 
-// drop removes the copies of a run that did not end.
+// drop removes a segment of copies that did not come to anything.
 func (c *copier) drop() error {
 	if c.file == nil {
 		return nil

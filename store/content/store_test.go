@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -21,8 +22,13 @@ func testID(n int) mail.ContentID {
 	return id
 }
 
+var testDatas sync.Map // made once: most of a crash test would be making them
+
 // testData is the content of testID(n): reproducible and incompressible.
 func testData(n, size int) []byte {
+	if b, ok := testDatas.Load([2]int{n, size}); ok {
+		return b.([]byte)
+	}
 	b := make([]byte, size)
 	x := uint64(n)*0x9e3779b97f4a7c15 + 12345
 	for i := range b {
@@ -31,6 +37,7 @@ func testData(n, size int) []byte {
 		x ^= x << 17
 		b[i] = byte(x)
 	}
+	testDatas.Store([2]int{n, size}, b)
 	return b
 }
 
