@@ -41,6 +41,7 @@ type grants struct {
 type account struct {
 	report   Report
 	heard    bool
+	since    time.Duration // when it was first seen in this term, or last seen to be down
 	leased   bool          // a lease was granted in this term
 	granted  time.Duration // when the last one was
 	until    time.Duration // no lease of this term is good after it
@@ -53,14 +54,18 @@ type account struct {
 	markAt time.Duration
 }
 
-func newGrants(began time.Duration) *grants {
-	return &grants{began: began, lately: began, since: began, accounts: map[mail.MemberID]*account{}}
+func newGrants(began time.Duration, members []mail.MemberID) *grants {
+	g := &grants{began: began, lately: began, since: began, accounts: map[mail.MemberID]*account{}}
+	for _, id := range members {
+		g.account(id, began)
+	}
+	return g
 }
 
-func (g *grants) account(id mail.MemberID) *account {
+func (g *grants) account(id mail.MemberID, now time.Duration) *account {
 	a := g.accounts[id]
 	if a == nil {
-		a = &account{}
+		a = &account{since: now}
 		g.accounts[id] = a
 	}
 	return a
@@ -77,7 +82,7 @@ func (g *grants) account(id mail.MemberID) *account {
 func (g *grants) heard(r Report, index uint64, now, span time.Duration) (ticket int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.account(r.Member)
+	a := g.account(r.Member, now)
 	if !a.heard || r.Applied > a.report.Applied || r.Applied >= a.floor {
 		a.moved = now
 	}
@@ -96,7 +101,7 @@ func (g *grants) heard(r Report, index uint64, now, span time.Duration) (ticket 
 func (g *grants) refuses(id mail.MemberID, ticket int) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.account(id).refuses(ticket)
+	return g.accounts[id].refuses(ticket)
 }
 
 func (a *account) refuses(ticket int) string {
@@ -115,7 +120,7 @@ func (a *account) refuses(ticket int) string {
 func (g *grants) grant(id mail.MemberID, ticket int, now, length time.Duration) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.account(id)
+	a := g.account(id, now)
 	if why := a.refuses(ticket); why != "" {
 		return why
 	}
@@ -136,19 +141,23 @@ func (g *grants) able(now, span time.Duration) {
 	g.lately = now
 }
 
-// overdue are those of members to whom nothing was granted for span, counted
-// from the latest of the last grant, the beginning of the term, and the time
-// since which this leader has been able to grant.
-func (g *grants) overdue(members []mail.MemberID, now, span time.Duration) []mail.MemberID {
+// overdue are those of the members up to whom nothing was granted for span,
+// counted from the latest of the last grant, the beginning of the term, the
+// time since which this leader has been able to grant, and the time since
+// which the member has been there and up.
+func (g *grants) overdue(up, down []mail.MemberID, now, span time.Duration) []mail.MemberID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, id := range down {
+		g.account(id, now).since = now
+	}
 	if now-g.lately > leaseTime(span) {
 		return nil
 	}
 	var ids []mail.MemberID
-	for _, id := range members {
-		a := g.account(id)
-		since := max(a.granted, g.began, g.since)
+	for _, id := range up {
+		a := g.account(id, now)
+		since := max(a.granted, g.began, g.since, a.since)
 		if !a.deciding && now-since >= span && g.over(a, now) {
 			ids = append(ids, id)
 		}
@@ -167,7 +176,7 @@ func (g *grants) over(a *account, now time.Duration) bool {
 func (g *grants) decide(id mail.MemberID, deciding bool, now time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.account(id)
+	a := g.account(id, now)
 	if deciding && !a.deciding {
 		a.decided++
 	}
@@ -180,8 +189,8 @@ func (g *grants) decide(id mail.MemberID, deciding bool, now time.Duration) bool
 func (g *grants) leaseOver(id mail.MemberID, now time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.account(id)
-	return a.deciding && g.over(a, now)
+	a := g.accounts[id]
+	return a != nil && a.deciding && g.over(a, now)
 }
 
 func (g *grants) reports() []Report {
@@ -200,6 +209,8 @@ func (g *grants) reports() []Report {
 func (g *grants) lastGrant(id mail.MemberID) (time.Duration, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.account(id)
-	return a.granted, a.leased
+	if a := g.accounts[id]; a != nil {
+		return a.granted, a.leased
+	}
+	return 0, false
 }

@@ -83,19 +83,22 @@ func (n *Node) LastGrant(id mail.MemberID) (time.Duration, bool) {
 
 // Overdue are the members, not yet down, that are to be declared down: they
 // were granted nothing for span, and no lease of theirs can be good any more.
-// It is a proposal: call Deciding, and go on only if that says true.
+// It is a proposal: call Deciding, and go on only if that says true. Ask often:
+// for a member that came up, time counts from when it was last seen here down.
 func (n *Node) Overdue(span time.Duration) []mail.MemberID {
 	l := n.leading()
 	if l == nil {
 		return nil
 	}
-	var up []mail.MemberID
+	var up, down []mail.MemberID
 	for _, id := range n.members(false) {
-		if !n.cfg.Down(id) {
+		if n.cfg.Down(id) {
+			down = append(down, id)
+		} else {
 			up = append(up, id)
 		}
 	}
-	return l.grants.overdue(up, n.clock.Boot(), span)
+	return l.grants.overdue(up, down, n.clock.Boot(), span)
 }
 
 // Deciding marks a member: from now on it is granted nothing, until Decided or

@@ -97,7 +97,7 @@ func (n *Node) beginTerm() {
 		term:   n.raft.CurrentTerm(),
 		ready:  make(chan struct{}),
 		time:   newTimekeeper(n.clock, n.cfg.ID, now),
-		grants: newGrants(began),
+		grants: newGrants(began, n.members(false)),
 	}
 	l.ctx, l.end = context.WithCancel(n.ctx)
 	n.lead.Store(l)

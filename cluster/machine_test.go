@@ -41,12 +41,15 @@ type toy struct {
 	hold    chan struct{}
 	changed chan struct{}
 
-	wentDown, cameUp func(mail.MemberID) // called under the lock of mu
+	told func(id mail.MemberID, down bool, index uint64) // called with mu held
 }
 
 func newToy() *toy {
-	none := func(mail.MemberID) {}
-	return &toy{added: map[uint64]uint64{}, applied: map[uint64]int{}, down: map[mail.MemberID]bool{}, changed: make(chan struct{}), wentDown: none, cameUp: none}
+	return &toy{
+		added: map[uint64]uint64{}, applied: map[uint64]int{}, down: map[mail.MemberID]bool{},
+		changed: make(chan struct{}),
+		told:    func(mail.MemberID, bool, uint64) {},
+	}
 }
 
 func (m *toy) Applied() (uint64, mail.Time) {
@@ -65,6 +68,12 @@ func (m *toy) isDown(id mail.MemberID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.down[id]
+}
+
+func (m *toy) opened() (term uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.term
 }
 
 // stop holds up applying until the function that it returns is called.
@@ -127,10 +136,10 @@ func (m *toy) command(l *raft.Log) []byte {
 			return []byte{0}
 		}
 		m.down[mail.MemberID(x)] = true
-		m.wentDown(mail.MemberID(x))
+		m.told(mail.MemberID(x), true, l.Index)
 	case kindUp:
 		delete(m.down, mail.MemberID(x))
-		m.cameUp(mail.MemberID(x))
+		m.told(mail.MemberID(x), false, l.Index)
 	}
 	return []byte{1}
 }

@@ -44,7 +44,7 @@ func TestLeaderDiesAndAnotherTakesOver(t *testing.T) {
 // often it was tried, while leaders come and go.
 func TestProposalsSurviveLeaderChanges(t *testing.T) {
 	inWorld(t, 3, 2, func(w *world) {
-		w.slow = 20 * time.Millisecond
+		w.slowTo(20 * time.Millisecond)
 		w.leader()
 		var key, done atomic.Uint64
 		var got sync.Map
@@ -185,7 +185,7 @@ func TestOnLeaderRunsOneAtATime(t *testing.T) {
 				mu.Lock()
 				terms = append(terms, term)
 				mu.Unlock()
-				if has := h.machine.term; has != term {
+				if has := h.machine.opened(); has != term {
 					t.Errorf("runs in term %d, the state has opened %d", term, has)
 				}
 				<-ctx.Done()

@@ -45,6 +45,7 @@ type host struct {
 	node    *Node // nil while stopped; guarded by world.mu
 	trans   *raft.InmemTransport
 	fatal   []error
+	started func() // called with each new node, if set
 }
 
 // hostClock is a machine's clocks: boot time may run fast or slow, the wall
@@ -142,6 +143,9 @@ func (h *host) start() {
 		}
 	}
 	h.w.mu.Unlock()
+	if h.started != nil {
+		h.started()
+	}
 }
 
 // stop ends the node; the host keeps its disk and its machine.
@@ -196,6 +200,12 @@ func (w *world) isolate(h *host) {
 	for i := range w.hosts {
 		w.cuts[[2]int{i, h.i}], w.cuts[[2]int{h.i, i}] = true, true
 	}
+}
+
+func (w *world) slowTo(longest time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slow = longest
 }
 
 func (w *world) heal() {
