@@ -251,14 +251,18 @@ func TestFollowerThatFailsAnAppendDoesNotWedge(t *testing.T) {
 			}
 		})
 	}
-	for range 6 {
+	for i := range 6 {
+		// Once it has caught up, a leader that may would pipeline to it.
+		mark := fmt.Sprint("mark ", i)
+		apply(t, nodes, mark)
+		follower.fsm.waitFor(mark)
 		follower.store.fail.Store(true)
 		<-follower.store.failed
 	}
-	cancel()
-	load.Wait()
 	apply(t, nodes, "the last")
 	follower.fsm.waitFor("the last")
+	cancel()
+	load.Wait()
 }
 
 func TestCloseEndsConnectionsOfBothKinds(t *testing.T) {
