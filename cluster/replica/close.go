@@ -135,9 +135,8 @@ func (u *Upload) committed(err error) {
 func (u *Upload) wait(ctx context.Context) ([]mail.MemberID, error) {
 	peers := u.r.Peers()
 	u.recount(peers)
-	again := resends{u: u, running: map[int]bool{}}
-	again.ctx, again.stop = context.WithCancel(ctx)
-	defer again.stop()
+	var again resends
+	defer again.end()
 	var extra *time.Timer
 	var late <-chan time.Time
 	for {
@@ -160,7 +159,7 @@ func (u *Upload) wait(ctx context.Context) ([]mail.MemberID, error) {
 		case t.have+t.possible < need:
 			return u.Holders(), u.noMajority(errRefused)
 		case t.have+t.streaming < need:
-			again.start()
+			again.start(ctx, u)
 		}
 		select {
 		case <-u.wake:

@@ -40,6 +40,8 @@ func (u *Upload) offer(ctx context.Context, b *buffer, atMost time.Duration) err
 			return u.noMajority(context.DeadlineExceeded)
 		}
 		switch v {
+		case giveUp:
+			return u.noMajority(errRefused)
 		case waitLaggard:
 			left = min(left, u.r.Grace-u.waited)
 		case waitConnection: // a new one tells nobody here
@@ -68,11 +70,12 @@ const (
 	waitRoom               // a needed peer has no room
 	waitLaggard            // one that is not needed has no room
 	waitConnection         // too few take part
+	giveUp                 // too many have refused
 )
 
 // hand makes one round.
 func (u *Upload) hand(b *buffer) verdict {
-	voters, easy, hope, behind := 1, 1, 1, 0
+	voters, easy, hope, behind, refusals := 1, 1, 1, 0, 0
 	for _, sl := range u.slots {
 		if sl.peer.Voter {
 			voters++
@@ -88,6 +91,8 @@ func (u *Upload) hand(b *buffer) verdict {
 			if sl.sess.easy(sl) {
 				easy++
 			}
+		case st == refused:
+			refusals++
 		case st == left && sl.link.session() != nil:
 			hope++
 		}
@@ -96,6 +101,8 @@ func (u *Upload) hand(b *buffer) verdict {
 	switch {
 	case behind == 0 && (hope >= need || u.over):
 		return goOn
+	case voters-refusals < need:
+		return giveUp
 	case behind == 0:
 		return waitConnection
 	case easy < need:

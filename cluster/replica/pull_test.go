@@ -28,6 +28,14 @@ func (h *house) keepAs(i int, c mail.Content, b []byte) {
 	h.disks[i].set(func() { h.disks[i].has[c.ID] = kept{c, b} })
 }
 
+// idle counts what a keeps for pulls from b.
+func (h *house) idle() int {
+	l := h.r[0].link(h.peers[1])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.idle)
+}
+
 func TestPull(t *testing.T) {
 	first := largeSize - headMax
 	for _, size := range []int{0, 1, first - 1, first, first + 1, 3 * first, 1 << 20} {
@@ -239,12 +247,12 @@ func TestPullsAreBounded(t *testing.T) {
 		}
 		close(gate)
 		wg.Wait()
-		if n := len(h.r[0].link(h.peers[1]).idle); n != 3 {
+		if n := h.idle(); n != 3 {
 			t.Error(n, "connections kept")
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := len(h.r[0].link(h.peers[1]).idle); n != 0 {
+		if n := h.idle(); n != 0 {
 			t.Error(n, "connections kept for ever")
 		}
 	})

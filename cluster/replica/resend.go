@@ -21,14 +21,23 @@ type resends struct {
 
 // start begins one for every voter that was left out and has none. It is
 // called again after every change.
-func (a *resends) start() {
-	u := a.u
+func (a *resends) start(ctx context.Context, u *Upload) {
+	if a.u == nil {
+		a.u, a.running = u, map[int]bool{}
+		a.ctx, a.stop = context.WithCancel(ctx)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i, sl := range u.slots {
 		if sl.peer.Voter && sl.state == left && !a.running[i] {
 			a.running[i] = u.r.goes(func() { a.run(i) })
 		}
+	}
+}
+
+func (a *resends) end() {
+	if a.u != nil {
+		a.stop()
 	}
 }
 
