@@ -14,6 +14,9 @@ import (
 // Scheme begins the address of a copy that is a directory.
 const Scheme = "maildir"
 
+// HadIt is the text of the answer for a duplicate.
+const HadIt = "the mailbox had it already"
+
 // Transport delivers jobs whose address is "maildir:PATH".
 type Transport struct {
 	Host   string
@@ -69,7 +72,7 @@ func (s *Store) attempt(a *deliver.Attempt, to mail.Address, top []byte, content
 	}
 	switch {
 	case err == nil && r.Duplicate:
-		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: "the mailbox had it already"}
+		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: HadIt}
 	case err == nil:
 		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: "delivered to " + r.Dir}
 	case lost != nil && errors.Is(err, lost):
