@@ -57,6 +57,13 @@ func (l *ledger) kill(ns ...int) {
 	}
 }
 
+// unack is for a content that was forgotten: it may be there or not.
+func (l *ledger) unack(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.acked, n)
+}
+
 func (l *ledger) live(c mail.Content) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,6 +142,7 @@ func script(s *Store, l *ledger) {
 	// A segment that is dead, and one of which little is wanted.
 	l.kill(0, 1, 2, 3, 4, 5, 6, 34, 35, 22)
 	s.Sweep(l.live, func() error { return nil })
+	l.unack(30)
 	s.Forget(testID(30))
 	store(s, l, 30, 100)
 	for n := 40; n < 52; n++ {
