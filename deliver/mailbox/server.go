@@ -48,7 +48,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	draining bool
-	incoming int           // messages
+	incoming int           // messages that are read or delivered, and sessions that have not answered for theirs
 	drained  chan struct{} // closed when draining and nothing comes in
 }
 
@@ -100,12 +100,13 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-// begin counts a message in, unless the server is closing.
+// begin counts a message in, unless the server is closing. end is called
+// twice: when it is delivered, and when go-smtp has written the answers.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.draining {
-		s.incoming++
+		s.incoming += 2 // for the message, and for its answer
 	}
 	return !s.draining
 }

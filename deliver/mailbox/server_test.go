@@ -220,7 +220,7 @@ func TestCloseRefusesNew(t *testing.T) {
 	busy.say("RCPT TO:<alice@example.test>", "250")
 	busy.say("DATA", "354")
 	fmt.Fprint(busy, "Message-ID: <1@x>\r\n")
-	waitFor(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.incoming == 1 })
+	waitFor(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.incoming == 2 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
 	waitFor(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.draining })

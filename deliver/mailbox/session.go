@@ -23,6 +23,8 @@ type session struct {
 	from   string
 	mailed bool
 	to     []rcpt
+	owing  bool // a message came in, and its answers are not written
+	out    bool // the connection has ended
 }
 
 type rcpt struct {
@@ -74,15 +76,40 @@ func address(s string) (mail.Address, error) {
 	return mail.ParseAddress(mail.Address{Local: s[:at], Domain: s[at+1:]}.String())
 }
 
-// Reset implements smtp.Session.
+// Reset implements smtp.Session: a transaction is over, its answers included.
 func (s *session) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.from, s.mailed, s.to = "", false, nil
+	s.reset()
 }
 
 // Logout implements smtp.Session.
-func (s *session) Logout() error { return nil }
+func (s *session) Logout() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = true
+	s.reset()
+	return nil
+}
+
+func (s *session) reset() {
+	s.from, s.mailed, s.to = "", false, nil
+	if s.owing {
+		s.owing = false
+		s.server.end()
+	}
+}
+
+// begin takes the envelope for the message that comes in now.
+func (s *session) begin() (from string, to []rcpt, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out || !s.server.begin() {
+		return "", nil, false
+	}
+	s.owing = true
+	return s.from, s.to, true
+}
 
 // Data implements smtp.Session; go-smtp calls LMTPData instead.
 func (s *session) Data(io.Reader) error { return answer(502, "5.5.1", "this is LMTP") }
@@ -90,14 +117,12 @@ func (s *session) Data(io.Reader) error { return answer(502, "5.5.1", "this is L
 // LMTPData writes the message to a file once, and from there into each
 // mailbox. A recipient is answered when its mailbox has it.
 func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	if !s.server.begin() {
+	from, to, ok := s.begin()
+	if !ok {
 		io.Copy(io.Discard, r)
 		return answer(421, "4.3.2", "%s is stopping", s.server.opts.Host)
 	}
 	defer s.server.end()
-	s.mu.Lock()
-	to, from := s.to, s.from
-	s.mu.Unlock()
 	content, size, err := s.spool(r)
 	if err != nil {
 		return s.failed(r, err)
