@@ -346,23 +346,29 @@ func TestReceiverCutsOffNonsense(t *testing.T) {
 	}
 }
 
-func TestOtherVersion(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		h := newHouse(t, 1, nil)
-		c, err := h.net.dial("x")(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.Write(hello{version: 2, role: roleUpload, from: 9, to: 1}.frame().append(nil))
-		d := newDecoder(c, frameMax)
-		if g, err := d.hello(); err != nil || g.version != version {
-			t.Error("the other side does not learn why", g, err)
-		}
-		if _, err := d.next(); err == nil {
-			t.Error("goes on")
-		}
-	})
+func TestHelloRefused(t *testing.T) {
+	for _, g := range []hello{
+		{version: 2, role: roleUpload, from: 9, to: 1},
+		{version: 1, role: roleUpload, from: 9, to: 5},
+		{version: 1, role: 7, from: 9, to: 1},
+	} {
+		bubble(t, func(t *testing.T) {
+			h := newHouse(t, 1, nil)
+			c, err := h.net.dial("x")(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.Write(g.frame().append(nil))
+			d := newDecoder(c, frameMax)
+			if back, err := d.hello(); err != nil || back.version != version || back.from != 1 {
+				t.Error("the other side does not learn why", back, err)
+			}
+			if _, err := d.next(); err == nil {
+				t.Error("goes on with", g)
+			}
+		})
+	}
 }
 
 func FuzzDecoder(f *testing.F) {

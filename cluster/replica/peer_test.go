@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
@@ -55,7 +56,15 @@ func TestOnlyTheVeryBytesCount(t *testing.T) {
 				})
 				time.Sleep(5 * time.Second)
 				for _, size := range []int{100, 100_000} {
-					_, u, _, err := put(h.r[0], newID(), body(size), 1000)
+					u, err := h.r[0].Begin(newID())
+					if err != nil {
+						t.Fatal(err)
+					}
+					u.Write(body(size))
+					synctest.Wait()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					_, _, err = u.Close(ctx, 1)
 					if !errors.Is(err, ErrNoMajority) || slices.Contains(u.Holders(), 2) {
 						t.Error(size, u.Holders(), err)
 					}
