@@ -77,7 +77,6 @@ func TestHeartbeatsTakeNoFastPath(t *testing.T) {
 	heartbeat := &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("2"), Addr: []byte(two.LocalAddr())},
 		Term:      7,
-		Leader:    []byte(two.LocalAddr()),
 	}
 	done := make(chan error, 1)
 	go func() {

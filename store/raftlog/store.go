@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrInUse says that another process has the log open.
@@ -64,7 +65,7 @@ func Open(o Options) (*Store, error) {
 		fresh = true
 	}
 	db, err := openBolt(o.Path)
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open raft log %s: %w", o.Path, ErrInUse)
 	}
 	if err != nil {

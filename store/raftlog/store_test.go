@@ -187,6 +187,21 @@ func TestFailedWriteIsFatalAndNeverRetried(t *testing.T) {
 	}
 }
 
+// The same with the real file under it: closed, so that the write fails.
+func TestFailedFileIsFatal(t *testing.T) {
+	var f fatals
+	s, err := Open(Options{Path: filepath.Join(t.TempDir(), "raft.db"), Fatal: f.add})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StoreLogs(logs(1, 1)); err == nil || len(f.list()) != 1 {
+		t.Fatalf("%v, fatal was told %v", err, f.list())
+	}
+}
+
 func TestHangingWriteStopsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{InmemStore: raft.NewInmemStore(), hang: make(chan struct{})}
@@ -239,7 +254,7 @@ func TestWakingProcessDoesNotKillItself(t *testing.T) {
 	})
 	done := make(chan error)
 	go func() { done <- s.StoreLogs(logs(1, 1)) }()
-	start := time.Now()
+	start := time.Unix(0, 0)
 	ticks <- start
 	ticks <- start.Add(time.Hour) // the clock jumped while we were stopped
 	ticks <- start.Add(time.Hour + time.Second)

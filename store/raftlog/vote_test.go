@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -44,7 +45,16 @@ func TestCrashBetweenTermAndCandidateKeepsTheOldVote(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVote(t, s, 4, "one:7")
-	s.Close() // nothing that Close does could write the half vote: there is nothing to write
+	// The crash: what is in the file now is what a restart finds.
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	path += ".crashed"
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 
 	s = open(t, path)
 	defer s.Close()
