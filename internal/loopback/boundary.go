@@ -1,0 +1,327 @@
+// Package loopback runs a whole boundary on this host: member processes on
+// loopback ports, set up over the same commands that an operator would use.
+// "mailraft dev" is this package with a signal handler; demo and the scenario
+// tests kill, stop and bring back its members.
+//
+// It knows the command line and the admin API, and nothing of a member's
+// inside.
+package loopback
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Options say what to run.
+type Options struct {
+	Exe      string // the mailraft binary
+	Dir      string // absolute
+	Members  int
+	SMTPPort int               // of the first member; 0: free ports
+	Domain   string            // accepted, every local part a mailbox of DB1
+	Params   map[string]string // set when the boundary is made
+	Wait     time.Duration     // how long it may take until every member is ready; 0 is a minute
+}
+
+// Boundary is the running processes. Its methods are for one goroutine.
+type Boundary struct {
+	Options
+	Members []*Member
+}
+
+// Member is one process.
+type Member struct {
+	Name   string
+	SMTP   string
+	HTTP   string
+	Socket string
+	Config string
+	Dir    string
+
+	exe     string
+	cluster string
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when the process has ended
+}
+
+// Start makes the boundary in o.Dir, or goes on with the one that is there,
+// and returns when every member is ready.
+func Start(ctx context.Context, o Options) (*Boundary, error) {
+	if o.Wait == 0 {
+		o.Wait = time.Minute
+	}
+	b := &Boundary{Options: o}
+	ctx, cancel := context.WithTimeout(ctx, o.Wait)
+	defer cancel()
+	if err := b.start(ctx); err != nil {
+		b.Stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Boundary) start(ctx context.Context) error {
+	fresh, err := b.layout()
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		for _, m := range b.Members {
+			if err := m.Start(); err != nil {
+				return err
+			}
+		}
+		return b.Ready(ctx)
+	}
+	if err := b.found(ctx); err != nil {
+		return err
+	}
+	if err := b.Ready(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// found makes a new boundary: the first member founds it, the others join it
+// with a token, and the domain and its database are created.
+func (b *Boundary) found(ctx context.Context) error {
+	first := b.Members[0]
+	if _, err := b.run(ctx, nil, "boundary", "init", "--config", first.Config, "--name", "dev"); err != nil {
+		return err
+	}
+	if err := first.Start(); err != nil {
+		return err
+	}
+	if err := b.until(ctx, "the first member leads", func() error {
+		_, err := b.CLI(ctx, "boundary", "members")
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := b.configure(ctx); err != nil {
+		return err
+	}
+	if len(b.Members) == 1 {
+		return nil
+	}
+	token, err := b.CLI(ctx, "boundary", "token", "--uses", fmt.Sprint(len(b.Members)-1), "-o", "id")
+	if err != nil {
+		return err
+	}
+	for _, m := range b.Members[1:] {
+		if _, err := b.run(ctx, strings.NewReader(token), "boundary", "join", "--config", m.Config, "--token", "-", first.cluster); err != nil {
+			return err
+		}
+		if err := m.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Boundary) configure(ctx context.Context) error {
+	args := []string{"config", "set", "--reason", "dev"}
+	if len(b.Members) < 3 {
+		args = append(args, fmt.Sprintf("min-voters=%d", len(b.Members)))
+	}
+	for name, value := range b.Params {
+		args = append(args, name+"="+value)
+	}
+	commands := [][]string{
+		{"database", "add", "DB1", "--copy", "a=maildir:" + filepath.Join(b.Dir, "mail", "DB1", "a")},
+		{"directory", "domain", "add", b.Domain, "--any-mailbox", "--database", "DB1"},
+	}
+	if len(args) > 4 {
+		commands = append(commands, args)
+	}
+	for _, c := range commands {
+		if _, err := b.CLI(ctx, c...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CLI runs a command against the first member that is running, and returns
+// what it printed.
+func (b *Boundary) CLI(ctx context.Context, args ...string) (string, error) {
+	for _, m := range b.Members {
+		if m.Running() {
+			return b.run(ctx, nil, append([]string{"--socket", m.Socket}, args...)...)
+		}
+	}
+	return "", errors.New("no member is running")
+}
+
+func (b *Boundary) run(ctx context.Context, stdin *strings.Reader, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, b.Exe, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("mailraft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// Ready waits until every running member says that it takes mail.
+func (b *Boundary) Ready(ctx context.Context) error {
+	for _, m := range b.Members {
+		if !m.Running() {
+			continue
+		}
+		if err := b.until(ctx, m.Name+" is ready", func() error { return m.ready(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// until tries f until it succeeds; the error says what was waited for.
+func (b *Boundary) until(ctx context.Context, what string, f func() error) error {
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		for _, m := range b.Members {
+			if m.cmd != nil && !m.Running() {
+				return fmt.Errorf("wait until %s: member %s has ended; see %s", what, m.Name, m.logFile())
+			}
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait until %s: %w (last: %w)", what, ctx.Err(), err)
+		}
+	}
+}
+
+// Stop ends all members in order, and waits for them.
+func (b *Boundary) Stop() {
+	for _, m := range b.Members {
+		m.Stop()
+	}
+}
+
+// Start runs the member's process; one that runs is left alone.
+func (m *Member) Start() error {
+	if m.Running() {
+		return nil
+	}
+	log, err := os.OpenFile(m.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
+	defer log.Close()
+	cmd := exec.Command(m.exe, "serve", "--config", m.Config)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A signal from the terminal is for whoever started us; members are ended
+	// in order. They end with us even if we are killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
+	m.cmd, m.done = cmd, make(chan struct{})
+	go func(done chan struct{}) {
+		_ = cmd.Wait()
+		close(done)
+	}(m.done)
+	return nil
+}
+
+// PID is the process id; zero if it does not run.
+func (m *Member) PID() int {
+	if !m.Running() {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
+
+// Running reports whether the process has not ended.
+func (m *Member) Running() bool {
+	if m.cmd == nil {
+		return false
+	}
+	select {
+	case <-m.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends a signal. After SIGKILL it waits for the end.
+func (m *Member) Signal(s syscall.Signal) error {
+	if !m.Running() {
+		return fmt.Errorf("member %s does not run", m.Name)
+	}
+	if err := m.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", m.Name, err)
+	}
+	if s == syscall.SIGKILL {
+		<-m.done
+	}
+	return nil
+}
+
+// stopTime is how long a member may take to end in order.
+const stopTime = 45 * time.Second
+
+// Stop ends the process in order, and kills it if that takes too long.
+func (m *Member) Stop() {
+	if !m.Running() {
+		return
+	}
+	_ = m.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-m.done:
+	case <-time.After(stopTime):
+		_ = m.cmd.Process.Kill()
+		<-m.done
+	}
+}
+
+func (m *Member) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.HTTP+"/readyz?verbose", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var text bytes.Buffer
+	_, _ = text.ReadFrom(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(text.String()))
+	}
+	return nil
+}
+
+func (m *Member) logFile() string { return filepath.Join(m.Dir, "mailraft.log") }
+
+// freePort asks the system for a port that is free now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

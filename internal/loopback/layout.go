@@ -1,0 +1,84 @@
+package loopback
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mailraft/member"
+)
+
+// layout fills in the members: from their configuration files if they are
+// there, else with new files on free ports. fresh: there is no boundary yet.
+func (b *Boundary) layout() (fresh bool, err error) {
+	for i := range b.Options.Members {
+		name := fmt.Sprintf("m%d", i+1)
+		m := &Member{Name: name, exe: b.Exe, Dir: filepath.Join(b.Dir, name)}
+		m.Config = filepath.Join(m.Dir, "mailraft.toml")
+		m.Socket = socketPath(m.Dir)
+		b.Members = append(b.Members, m)
+		smtp := fmt.Sprintf("127.0.0.1:%d", b.SMTPPort+i)
+		if b.SMTPPort == 0 {
+			smtp = ""
+		}
+		old, err := member.Load(m.Config)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			fresh = true
+		}
+		if err := m.configure(b.Domain, smtp, old); err != nil {
+			return false, err
+		}
+	}
+	extra := filepath.Join(b.Dir, fmt.Sprintf("m%d", b.Options.Members+1))
+	if _, err := os.Stat(extra); err == nil {
+		return false, fmt.Errorf("%s has a boundary with more members than %d", b.Dir, b.Options.Members)
+	}
+	return fresh, nil
+}
+
+// socketPath stays below the 108 bytes that a Unix socket's name may have.
+func socketPath(dir string) string {
+	p := filepath.Join(dir, "mailraft.sock")
+	if len(p) <= 100 {
+		return p
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("mailraft-%x.sock", sha256.Sum256([]byte(dir))[:8]))
+}
+
+// configure writes the member's file. Ports of an old one stay, but for SMTP,
+// which is where the caller wants it.
+func (m *Member) configure(domain, smtp string, old member.Config) error {
+	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", m.Dir, err)
+	}
+	clusterAddr := old.Cluster.Listen
+	m.SMTP, m.HTTP = smtp, old.HTTP.Listen
+	if smtp == "" {
+		m.SMTP = old.SMTP.Listen
+	}
+	for _, a := range []*string{&m.SMTP, &m.HTTP, &clusterAddr} {
+		if *a != "" {
+			continue
+		}
+		free, err := freePort()
+		if err != nil {
+			return err
+		}
+		*a = free
+	}
+	var t strings.Builder
+	fmt.Fprintf(&t, "name = %q\nhostname = %q\ndir = %q\nsocket = %q\nlog-json = true\n", m.Name, m.Name+"."+domain, m.Dir, m.Socket)
+	fmt.Fprintf(&t, "\n[smtp]\nlisten = %q\ndefault-domain = %q\n", m.SMTP, domain)
+	fmt.Fprintf(&t, "\n[cluster]\nlisten = %q\n\n[http]\nlisten = %q\n\n[disk]\nspace-min = \"256MiB\"\n", clusterAddr, m.HTTP)
+	if err := os.WriteFile(m.Config, []byte(t.String()), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", m.Config, err)
+	}
+	m.cluster = clusterAddr
+	return nil
+}

@@ -1,0 +1,117 @@
+package member
+
+import (
+	"strings"
+
+	"mailraft/deliver"
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+// due is the way out: the due work of this member, as deliver asks for it.
+type due struct{ *Member }
+
+// Changed implements deliver.Queue.
+func (d due) Changed() <-chan struct{} { return d.fsm.Changed() }
+
+// Due implements deliver.Queue. Destinations are seen by one seek each, so one
+// with ten thousand messages waiting does not slow down another.
+func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, string) bool, limit int) ([]deliver.Job, mail.Time, error) {
+	v := d.fsm.View()
+	defer v.Close()
+	q := dueQuery{v: v, self: d.id.ID, now: now, taken: taken, params: v.Params()}
+	stopped := suspended(v)
+	if stopped[""] {
+		return nil, 0, nil
+	}
+	for key := range v.Destinations(d.id.ID) {
+		if stopped[key] {
+			continue
+		}
+		to, ok := destination(v, key)
+		if !ok {
+			continue
+		}
+		if q.take(to, min(room(to), limit-len(q.jobs))); len(q.jobs) >= limit {
+			break
+		}
+	}
+	return q.jobs, q.next, nil
+}
+
+func suspended(v *fsm.View) map[string]bool {
+	keys := map[string]bool{}
+	for s := range v.Suspensions() {
+		keys[s.Key] = true
+	}
+	return keys
+}
+
+// destination resolves a queue key as of now; not ok: nothing can be delivered
+// there until somebody changes the state, and the mail waits.
+func destination(v *fsm.View, key string) (deliver.Destination, bool) {
+	to := deliver.Destination{Key: key}
+	if name, ok := strings.CutPrefix(key, "db/"); ok {
+		d, ok := v.Database(name)
+		if !ok || d.ActiveCopy() == nil {
+			return to, false
+		}
+		to.Addr, to.Database, to.Copy, to.Activation = d.ActiveCopy().Addr, d.Name, d.Active, d.Activation
+		return to, true
+	}
+	to.Addr, _ = strings.CutPrefix(key, "relay/")
+	if key == "fail" {
+		to.Addr = ""
+	}
+	return to, true
+}
+
+type dueQuery struct {
+	v      *fsm.View
+	self   mail.MemberID
+	now    mail.Time
+	taken  func(mail.ID, string) bool
+	params fsm.Params
+	jobs   []deliver.Job
+	next   mail.Time
+}
+
+// take collects up to n jobs for a destination.
+func (q *dueQuery) take(to deliver.Destination, n int) {
+	for w := range q.v.Due(q.self, to.Key) {
+		if w.Next > q.now {
+			if q.next == 0 || w.Next < q.next {
+				q.next = w.Next
+			}
+			return
+		}
+		if n <= 0 {
+			return
+		}
+		if q.taken(w.ID, to.Key) {
+			continue
+		}
+		if m, ok := q.v.Message(w.ID); ok {
+			q.jobs = append(q.jobs, q.job(m, to))
+			n--
+		}
+	}
+}
+
+func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
+	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
+		Trace: m.Trace, Fields: m.Fields, Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
+		Destination: to, Bounce: m.Bounce(), All: m.Envelope.Recipients}
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		if r.State != fsm.Pending || r.Next > q.now || r.Destination() != to.Key {
+			continue
+		}
+		dr := deliver.Recipient{Index: i, Address: r.Address, Original: r.Original, Attempts: r.Attempts}
+		if to.Key == "fail" && r.Reply != nil {
+			dr.Refused = *r.Reply
+		}
+		j.Recipients = append(j.Recipients, dr)
+	}
+	return j
+}

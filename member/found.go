@@ -1,0 +1,101 @@
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mailraft/cluster/pki"
+	"mailraft/fsm"
+	"mailraft/mail"
+
+	"github.com/hashicorp/raft"
+)
+
+// Init makes a new boundary with this member as its first: its identity, the
+// CA, and the founding command, which the first start carries out.
+func Init(c Config, boundaryName string) (*Identity, error) {
+	release, err := lockDir(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	boundary := newBoundaryID()
+	ca, err := pki.NewCA(boundary, time.Now(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+	sealed, err := ca.Seal(secret)
+	if err != nil {
+		return nil, err
+	}
+	id, key, csr, err := newIdentity(c, boundary)
+	if err != nil {
+		return nil, err
+	}
+	cert, serial, err := issue(ca, csr, id)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := fsm.Encode(fsm.KindFound, fsm.Found{Boundary: boundary, Name: boundaryName, CA: ca.Cert(), CAKey: sealed,
+		First: c.row(id.ID, serial)})
+	if err != nil {
+		return nil, err
+	}
+	return id, id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(cert), fileCA: pki.EncodeCert(ca.Cert()),
+		fileSecret: secret, fileFound: entry})
+}
+
+func newIdentity(c Config, boundary string) (id *Identity, keyPEM, csr []byte, err error) {
+	m, err := mail.NewMemberID(rand.Reader)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	keyPEM, csr, err = pki.NewRequest(rand.Reader)
+	return &Identity{ID: m, Name: c.Name, Boundary: boundary, Addr: c.Cluster.Advertise}, keyPEM, csr, err
+}
+
+func issue(ca *pki.CA, csr []byte, id *Identity) (cert []byte, serial string, err error) {
+	cert, err = ca.Issue(csr, pki.Identity{Boundary: id.Boundary, Role: pki.RoleMember, Member: id.ID, Name: id.Name}, time.Now(), pki.CertLife)
+	if err != nil {
+		return nil, "", err
+	}
+	serial, err = serialOf(cert)
+	return cert, serial, err
+}
+
+// row is how the state knows this member.
+func (c Config) row(id mail.MemberID, serial string) fsm.Member {
+	return fsm.Member{ID: id, Name: c.Name, Site: c.Site, Addr: c.Cluster.Advertise, SMTP: c.SMTP.Listen, Host: c.Hostname, Serial: serial}
+}
+
+// found carries out what Init left to do, on the first start: a Raft
+// configuration of one, and the founding command. Done twice it does no harm.
+func (m *Member) found(ctx context.Context) error {
+	path := filepath.Join(m.id.dir, fileFound)
+	entry, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("found the boundary: %w", err)
+	}
+	if c, _ := m.node.Configuration(); len(c.Servers) == 0 {
+		err := m.node.Bootstrap(ctx, []raft.Server{{ID: raft.ServerID(m.id.ID.String()), Address: raft.ServerAddress(m.id.Addr)}})
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := m.node.Propose(ctx, entry); err != nil {
+		return fmt.Errorf("found the boundary: %w", err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("found the boundary: %w", err)
+	}
+	return syncDir(m.id.dir)
+}

@@ -1,0 +1,192 @@
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"mailraft/cluster/pki"
+	"mailraft/cluster/port"
+	"mailraft/fsm"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// The join protocol is one request and one answer, each CBOR behind a length
+// of four bytes, on a connection whose CA the joiner has checked.
+const (
+	joinSizeMax = 64 << 10
+	joinTime    = 30 * time.Second
+)
+
+type joinRequest struct {
+	Token  string     `cbor:"1,keyasint"`
+	Member fsm.Member `cbor:"2,keyasint"`
+	CSR    []byte     `cbor:"3,keyasint"`
+}
+
+type joinAnswer struct {
+	Error    string `cbor:"1,keyasint,omitempty"`
+	Boundary string `cbor:"2,keyasint"`
+	Cert     []byte `cbor:"3,keyasint"`
+	CA       []byte `cbor:"4,keyasint"`
+	Secret   []byte `cbor:"5,keyasint"`
+}
+
+// Join makes this host a member of the boundary that the token is from. The
+// member at addr does not get the token before its CA is proved, and never
+// gets the key.
+func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, error) {
+	token, err := pki.ParseToken(tokenText)
+	if err != nil {
+		return nil, err
+	}
+	release, err := lockDir(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	id, key, csr, err := newIdentity(c, "")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	conn, err := port.DialJoin(ctx, addr, token.Pin())
+	if err != nil {
+		return nil, fmt.Errorf("join at %s: %w", addr, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	var a joinAnswer
+	err = errors.Join(writeCBOR(conn, joinRequest{Token: token.String(), Member: c.row(id.ID, ""), CSR: csr}), readCBOR(conn, &a))
+	if err != nil {
+		return nil, fmt.Errorf("join at %s: %w", addr, err)
+	}
+	if a.Error != "" {
+		return nil, fmt.Errorf("join at %s: %s", addr, a.Error)
+	}
+	if pki.Pin(a.CA) != token.Pin() {
+		return nil, fmt.Errorf("join at %s: it handed out another CA than it proved to have", addr)
+	}
+	id.Boundary = a.Boundary
+	return id, id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: pki.EncodeCert(a.CA), fileSecret: a.Secret})
+}
+
+// serveJoins answers joiners until the listener ends.
+func (m *Member) serveJoins(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		m.work.Go(func() {
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(joinTime))
+			var req joinRequest
+			if err := readCBOR(conn, &req); err != nil {
+				return
+			}
+			a, err := m.letJoin(req)
+			if err != nil {
+				m.log.Warn("join refused", "member", req.Member.Name, "from", conn.RemoteAddr().String(), "error", err)
+				a = joinAnswer{Error: err.Error()}
+			}
+			_ = writeCBOR(conn, a)
+		})
+	}
+}
+
+// letJoin signs the joiner's key once the state has taken its token. The
+// certificate is made first, so that its serial number is in the row.
+func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
+	v := m.fsm.View()
+	b, _ := v.Boundary()
+	v.Close()
+	ca, err := pki.OpenCA(b.CA, b.CAKey, m.id.secret)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	if req.Member.ID == 0 || req.Member.Name == "" || req.Member.Addr == "" {
+		return joinAnswer{}, errors.New("the request names no member")
+	}
+	cert, serial, err := issue(ca, req.CSR, &Identity{ID: req.Member.ID, Name: req.Member.Name, Boundary: b.Boundary})
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	req.Member.Serial = serial
+	token, err := pki.ParseToken(req.Token)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, joinTime)
+	defer cancel()
+	a, err := m.Propose(ctx, fsm.KindMemberAdd, fsm.MemberAdd{Member: req.Member, Token: token.Hash()})
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	if a.Refused != nil {
+		return joinAnswer{}, errors.New(a.Refused.Text)
+	}
+	m.log.Info("member joined", "member", req.Member.Name, "address", req.Member.Addr)
+	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret}, nil
+}
+
+func serialOf(certDER []byte) (string, error) {
+	c, err := x509.ParseCertificate(certDER)
+	if err != nil {
+		return "", fmt.Errorf("read certificate: %w", err)
+	}
+	id, err := pki.IdentityOf(c)
+	return id.Serial, err
+}
+
+// NewToken makes an invitation and records it. It is shown once.
+func (m *Member) NewToken(ctx context.Context, role string, uses int, life time.Duration) (string, error) {
+	v := m.fsm.View()
+	b, _ := v.Boundary()
+	now := v.Tables.Applied().Time
+	v.Close()
+	token, err := pki.NewToken(pki.Pin(b.CA), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	a, err := m.Propose(ctx, fsm.KindToken, fsm.TokenAdd{Hash: token.Hash(), Role: role, Until: now.Add(life), Uses: uses})
+	if err != nil {
+		return "", err
+	}
+	if a.Refused != nil {
+		return "", a.Refused
+	}
+	return token.String(), nil
+}
+
+func writeCBOR(w io.Writer, v any) error {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+func readCBOR(r io.Reader, v any) error {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return err
+	}
+	if size := binary.BigEndian.Uint32(n[:]); size > joinSizeMax {
+		return fmt.Errorf("%d bytes are too many", size)
+	}
+	b := make([]byte, binary.BigEndian.Uint32(n[:]))
+	if _, err := io.ReadFull(r, b); err != nil {
+		return err
+	}
+	return cbor.Unmarshal(b, v)
+}

@@ -1,0 +1,194 @@
+package member
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"mailraft/cluster/port"
+	"mailraft/cluster/replica"
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+type conn = net.Conn
+
+// params is the latest known value of the replicated parameters, for what asks
+// often and need not know the index.
+type params struct{ p atomic.Pointer[fsm.Params] }
+
+func (p *params) get() fsm.Params { return *p.p.Load() }
+
+func (p *params) load(f *fsm.FSM) {
+	v := f.View()
+	defer v.Close()
+	n := v.Params()
+	p.p.Store(&n)
+}
+
+// followParams reads the parameters again at most once per paramsEvery.
+func (m *Member) followParams() {
+	const paramsEvery = 250 * time.Millisecond
+	for m.pause(paramsEvery) {
+		select {
+		case <-m.fsm.Changed():
+			m.params.load(m.fsm)
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// pause waits; false: the member is stopping.
+func (m *Member) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-m.ctx.Done():
+		return false
+	}
+}
+
+// syncState makes the tables durable every second, so that little of the log
+// has to be replayed after a crash.
+func (m *Member) syncState() {
+	for m.pause(time.Second) {
+		m.fsm.Sync()
+	}
+	m.fsm.Sync()
+}
+
+// acknowledge is the shadow server's heartbeat: it polls the discard statuses
+// that are for this member, and acknowledges them.
+func (m *Member) acknowledge() {
+	const idsMax = 1000
+	for m.pause(m.params.get().ShadowHeartbeatFrequency) {
+		for {
+			v := m.fsm.View()
+			var ids []mail.ID
+			for id := range v.Discards(m.id.ID) {
+				if ids = append(ids, id); len(ids) == idsMax {
+					break
+				}
+			}
+			v.Close()
+			if len(ids) == 0 {
+				break
+			}
+			ctx, cancel := context.WithTimeout(m.ctx, 10*time.Second)
+			_, err := m.Propose(ctx, fsm.KindDiscard, fsm.Discard{Member: m.id.ID, IDs: ids})
+			cancel()
+			if err != nil {
+				m.log.Debug("discard statuses are not acknowledged yet", "messages", len(ids), "error", err)
+				break
+			}
+			if len(ids) < idsMax {
+				break
+			}
+		}
+	}
+}
+
+// sweep gives back the space of content that nobody wants: no row refers to
+// it, and no entry that would can be applied any more.
+func (m *Member) sweep() {
+	const sweepEvery = time.Minute
+	for m.pause(sweepEvery) {
+		if err := m.sweepOnce(); err != nil && m.ctx.Err() == nil {
+			m.log.Error("content is not swept", "error", err)
+		}
+	}
+}
+
+func (m *Member) sweepOnce() error {
+	v := m.fsm.View() // clock and rows of one moment
+	defer v.Close()
+	now := v.Tables.Applied().Time
+	live := func(c mail.Content) bool {
+		if _, ok := v.HasContent(c.ID); ok {
+			return true
+		}
+		return now < c.NotAfter
+	}
+	stats, err := m.content.Sweep(live, func() error { m.fsm.Sync(); return nil })
+	if stats.Removed > 0 {
+		m.log.Info("content swept", "segments", stats.Removed, "bytes", stats.Freed)
+	}
+	return err
+}
+
+// peers are the other members, for content replication.
+func (m *Member) peers() []replica.Peer {
+	v := m.fsm.View()
+	defer v.Close()
+	b, _ := v.Boundary()
+	voter := map[mail.MemberID]bool{}
+	for _, id := range b.Voters {
+		voter[id] = true
+	}
+	var ps []replica.Peer
+	for p := range v.Members() {
+		if p.ID != m.id.ID {
+			ps = append(ps, replica.Peer{ID: p.ID, Name: p.Name, Addr: p.Addr, Voter: voter[p.ID]})
+		}
+	}
+	return ps
+}
+
+func peerOf(c net.Conn) (mail.MemberID, bool) {
+	p, ok := c.(*port.Conn)
+	if !ok {
+		return 0, false
+	}
+	return p.Peer().Member, true
+}
+
+// needHolders is how many voters must hold a content before it is proposed.
+func (m *Member) needHolders(voters int) int {
+	p := m.params.get()
+	if !p.ShadowRedundancyEnabled {
+		return 1
+	}
+	return voters/2 + 1
+}
+
+// remoteHolder is the wish for a holder at another site (prefer-remote).
+func (m *Member) remoteHolder(holders []mail.MemberID) bool {
+	p := m.params.get()
+	if p.ShadowMessagePreference == "local-only" {
+		return true
+	}
+	v := m.fsm.View()
+	defer v.Close()
+	remote := false
+	for mb := range v.Members() {
+		if mb.Site == m.cfg.Site || mb.ID == m.id.ID {
+			continue
+		}
+		remote = true
+		for _, h := range holders {
+			if h == mb.ID {
+				return true
+			}
+		}
+	}
+	return !remote // nobody could fulfil it
+}
+
+func (m *Member) isDown(id mail.MemberID) bool {
+	v := m.fsm.View()
+	defer v.Close()
+	mb, ok := v.Member(id)
+	return !ok || !mb.Up
+}
+
+// damaged drops a copy that did not pass its checksum, so that it is fetched
+// again from a peer.
+func (m *Member) damaged(id mail.ContentID, err error) {
+	m.log.Error("stored content is damaged and will be fetched from another member", "content", id.String(), "error", err)
+	m.content.Forget(id)
+	m.refill.lost(id)
+}

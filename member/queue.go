@@ -1,0 +1,256 @@
+package member
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"mailraft/cluster"
+	"mailraft/cluster/replica"
+	"mailraft/directory"
+	"mailraft/fsm"
+	"mailraft/mail"
+	"mailraft/smtpd"
+)
+
+// notAfterTime is how far ahead of this member's applied clock the not-after
+// of an upload lies (ARCHITECTURE argument 2).
+const notAfterTime = 10 * time.Minute
+
+// withdrawTime is how long a submission whose client was told 4xx is tried to
+// be withdrawn.
+const withdrawTime = 5 * time.Minute
+
+// queue is the way in: what smtpd puts messages into.
+type queue struct{ *Member }
+
+// Ready implements smtpd.Gate.
+func (q queue) Ready() error {
+	switch {
+	case q.draining.Load():
+		return mail.Replyf(421, "4.3.2", "this server is shutting down; try another")
+	case !q.node.Lease().Valid():
+		return mail.Replyf(421, "4.3.2", "this server has no contact to a quorum of its boundary; try another")
+	}
+	v := q.fsm.View()
+	defer v.Close()
+	b, _ := v.Boundary()
+	if !b.Opened {
+		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
+	}
+	if self, ok := v.Member(q.id.ID); !ok || !self.Up || self.Draining {
+		return mail.Replyf(421, "4.3.2", "this server may not take mail now; try another")
+	}
+	return nil
+}
+
+// Verify implements smtpd.Directory. A 5xx rests on replicated state, so it
+// needs a fresh lease: a member that was cut off may not know the mailbox yet.
+func (q queue) Verify(_ context.Context, rcpt mail.Address) error {
+	v := q.fsm.View()
+	defer v.Close()
+	err := directory.Verify(v, rcpt)
+	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !q.node.Lease().Valid() {
+		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
+	}
+	return err
+}
+
+// Begin implements smtpd.Queue.
+func (q queue) Begin(context.Context) (smtpd.Upload, error) { return q.begin() }
+
+func (m *Member) begin() (*upload, error) {
+	id, err := mail.NewContentID(mail.At(time.Now()), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	u, err := m.replica.Begin(id)
+	if errors.Is(err, replica.ErrFull) {
+		return nil, mail.Replyf(452, "4.3.1", "the disk of %s is almost full; try another server", m.cfg.Hostname)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("begin upload: %w", err)
+	}
+	return &upload{m: m, id: id, u: u}, nil
+}
+
+// upload is one message on its way in.
+type upload struct {
+	m  *Member
+	id mail.ContentID
+	u  *replica.Upload
+}
+
+// Write implements smtpd.Upload.
+func (u *upload) Write(p []byte) (int, error) {
+	n, err := u.u.Write(p)
+	return n, u.m.uploadError(err)
+}
+
+// Abort implements smtpd.Upload.
+func (u *upload) Abort() { u.u.Abort() }
+
+// store ends the content: it is synced on a majority when it returns.
+func (u *upload) store(ctx context.Context) (mail.Content, []mail.MemberID, error) {
+	_, now := u.m.fsm.Applied()
+	c, holders, err := u.u.Close(ctx, now.Add(notAfterTime))
+	return c, holders, u.m.uploadError(err)
+}
+
+// Commit implements smtpd.Upload: content on a majority first, then the entry
+// that names it. It returns an id only if applying the entry said accepted.
+func (u *upload) Commit(ctx context.Context, env mail.Envelope, trace mail.Trace, fields mail.Fields) (mail.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, u.m.params.get().CommitTimeout)
+	defer cancel()
+	c, holders, err := u.store(ctx)
+	if err != nil {
+		return mail.ID{}, err
+	}
+	a, err := u.m.Propose(ctx, fsm.KindAccept, fsm.Accept{Submission: mail.Submission{
+		Content: c, Envelope: env, Trace: trace, Fields: fields, Primary: u.m.id.ID, Holders: holders}})
+	if nq := new(cluster.NoQuorumError); errors.As(err, &nq) {
+		if nq.Unknown {
+			u.m.withdrawLater(u.id)
+		}
+		return mail.ID{}, mail.Replyf(421, "4.3.2", "no quorum of the boundary answered in time; try another server")
+	}
+	if err != nil {
+		return mail.ID{}, fmt.Errorf("accept: %w", err)
+	}
+	if a.Refused != nil {
+		return mail.ID{}, a.Refused
+	}
+	return a.ID, nil
+}
+
+// uploadError turns what content replication says into an answer.
+func (m *Member) uploadError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, replica.ErrFull):
+		return mail.Replyf(452, "4.3.1", "the disk of %s is almost full; try another server", m.cfg.Hostname)
+	case errors.Is(err, replica.ErrNoMajority) && m.node.Lease().Valid():
+		return mail.Replyf(451, "4.4.0", "too few members of the boundary could store the message; try again")
+	case errors.Is(err, replica.ErrNoMajority):
+		return mail.Replyf(421, "4.3.2", "no contact to a quorum of the boundary; try another server")
+	}
+	return fmt.Errorf("store content: %w", err)
+}
+
+// withdrawLater forbids a submission whose client was told 4xx while its entry
+// may still be applied: else the client's next try would be a duplicate.
+func (m *Member) withdrawLater(id mail.ContentID) {
+	m.withdrawals.Add(1)
+	m.work.Go(func() {
+		ctx, cancel := context.WithTimeout(m.ctx, withdrawTime)
+		defer cancel()
+		a, err := m.Propose(ctx, fsm.KindWithdraw, fsm.Withdraw{Content: id})
+		if err == nil && !a.ID.IsZero() {
+			m.tooLate.Add(1)
+			m.log.Warn("accepted although its client was told to try again: may arrive twice", "id", a.ID.String())
+		}
+	})
+}
+
+// Upload implements deliver.Uploader: content of our own, for DSNs.
+func (m *Member) Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.MemberID, error) {
+	u, err := m.begin()
+	if err != nil {
+		return mail.Content{}, nil, err
+	}
+	if _, err := io.Copy(struct{ io.Writer }{u}, r); err != nil {
+		u.Abort()
+		return mail.Content{}, nil, fmt.Errorf("upload: %w", err)
+	}
+	return u.store(ctx)
+}
+
+// Open implements deliver.Source: the own copy, or a peer's if it is missing
+// or damaged here.
+func (m *Member) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
+	r, err := m.content.Open(id)
+	if err == nil {
+		return &checkedReader{ReadSeekCloser: r, m: m, id: id}, nil
+	}
+	if !errors.Is(err, replica.ErrNotFound) && !errors.Is(err, replica.ErrDamaged) {
+		return nil, fmt.Errorf("open content: %w", err)
+	}
+	if errors.Is(err, replica.ErrDamaged) {
+		m.damaged(id, err)
+	}
+	v := m.fsm.View()
+	want, ok := v.HasContent(id)
+	v.Close()
+	if !ok {
+		return nil, fmt.Errorf("open content %s: %w", id, replica.ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, time.Minute)
+	defer cancel()
+	if err := m.replica.Pull(ctx, want); err != nil {
+		return nil, fmt.Errorf("fetch content %s: %w", id, err)
+	}
+	r, err = m.content.Open(id)
+	if err != nil {
+		return nil, fmt.Errorf("open fetched content: %w", err)
+	}
+	return &checkedReader{ReadSeekCloser: r, m: m, id: id}, nil
+}
+
+// checkedReader reports damage that reading finds, so that it is mended.
+type checkedReader struct {
+	io.ReadSeekCloser
+	m  *Member
+	id mail.ContentID
+}
+
+func (c *checkedReader) Read(p []byte) (int, error) {
+	n, err := c.ReadSeekCloser.Read(p)
+	if errors.Is(err, replica.ErrDamaged) {
+		c.m.damaged(c.id, err)
+	}
+	return n, err
+}
+
+// Report implements deliver.Reporter. A report that is refused because its DSN
+// was (its content is too old, or on too few members) is over too: the
+// recipient stays active, and the next attempt makes another DSN.
+func (m *Member) Report(ctx context.Context, reports []mail.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, m.params.get().CommitTimeout)
+	defer cancel()
+	a, err := m.Propose(ctx, fsm.KindReport, fsm.Report{Member: m.id.ID, Reports: reports})
+	if err != nil {
+		return err
+	}
+	for i, r := range a.Items {
+		if r != nil {
+			m.log.Warn("a failure was not recorded, and will be tried again", "id", reports[i].ID.String(), "reason", r.String())
+		}
+	}
+	return m.waitApplied(ctx, a.Index)
+}
+
+// waitApplied returns when this member's own state has reached index.
+func (m *Member) waitApplied(ctx context.Context, index uint64) error {
+	for {
+		changed := m.fsm.Changed()
+		if at, _ := m.fsm.Applied(); at >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// deliverable is the content as it goes out: trace fields laid over.
+func deliverable(msg *fsm.Message, body io.Reader) io.Reader {
+	top := msg.Trace.Received(msg.ID, msg.Accepted, msg.Envelope.Recipients)
+	return io.MultiReader(bytes.NewReader(top), body)
+}
