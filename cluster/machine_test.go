@@ -37,7 +37,8 @@ type toy struct {
 	added   map[uint64]uint64
 	applied map[uint64]int // applications of each key
 	down    map[mail.MemberID]bool
-	backs   int // stamps that were before the one applied before
+	owner   [6]mail.MemberID // of six messages; a member that goes down loses its own
+	backs   int              // stamps that were before the one applied before
 	hold    chan struct{}
 	changed chan struct{}
 
@@ -45,11 +46,15 @@ type toy struct {
 }
 
 func newToy() *toy {
-	return &toy{
+	m := &toy{
 		added: map[uint64]uint64{}, applied: map[uint64]int{}, down: map[mail.MemberID]bool{},
 		changed: make(chan struct{}),
 		told:    func(mail.MemberID, bool, uint64) {},
 	}
+	for i := range m.owner {
+		m.owner[i] = mail.MemberID(i%3 + 1)
+	}
+	return m
 }
 
 func (m *toy) Applied() (uint64, mail.Time) {
@@ -136,12 +141,31 @@ func (m *toy) command(l *raft.Log) []byte {
 			return []byte{0}
 		}
 		m.down[mail.MemberID(x)] = true
+		m.takeOver(mail.MemberID(x))
 		m.told(mail.MemberID(x), true, l.Index)
 	case kindUp:
 		delete(m.down, mail.MemberID(x))
 		m.told(mail.MemberID(x), false, l.Index)
 	}
 	return []byte{1}
+}
+
+// takeOver gives the messages of a member to those that are up.
+func (m *toy) takeOver(from mail.MemberID) {
+	for i, owner := range m.owner {
+		for k := range 3 {
+			if to := mail.MemberID((i+k)%3 + 1); owner == from && !m.down[to] {
+				m.owner[i] = to
+				break
+			}
+		}
+	}
+}
+
+func (m *toy) owners() [6]mail.MemberID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.owner
 }
 
 func (m *toy) Snapshot() (raft.FSMSnapshot, error) { return nil, errors.New("no snapshots here") }
