@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -101,6 +102,7 @@ func TestRaftFindsItsState(t *testing.T) {
 	addr, trans := raft.NewInmemTransport("")
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.LogOutput = "one", t.Output()
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	snaps := raft.NewInmemSnapshotStore()
 	err := raft.BootstrapCluster(conf, s, s, snaps, trans,
 		raft.Configuration{Servers: []raft.Server{{ID: "one", Address: addr}}})
