@@ -109,6 +109,10 @@ type Answer struct {
 	Down      bool       // the destination as a whole could not be used, not only for this message
 }
 
+// HadIt is how our own mailbox store words the answer for a duplicate, so that
+// it can be counted across LMTP, which has no other way to say it.
+const HadIt = "the mailbox had it already"
+
 // Transport hands messages over. It answers for every recipient of the
 // attempt, in their order. It ends soon after ctx does.
 type Transport interface {

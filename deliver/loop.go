@@ -95,9 +95,17 @@ func (d *Deliverer) Stop(ctx context.Context) {
 	d.mu.Unlock()
 	d.Kick()
 	<-d.loopDone
-	stop := context.AfterFunc(ctx, d.cancel)
-	d.jobs.Wait()
-	stop()
+	ended := make(chan struct{})
+	go func() { d.jobs.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		d.cancel()
+		select {
+		case <-ended:
+		case <-time.After(flushTime): // a disk that hangs cannot be called off
+		}
+	}
 	d.cancel()
 	d.reporter.stop(flushTime)
 }
@@ -156,7 +164,7 @@ func (d *Deliverer) sleep(now, next mail.Time) time.Duration {
 	defer d.mu.Unlock()
 	until := now.Add(timerMax)
 	for _, t := range []mail.Time{next, d.past.next(now)} {
-		if t != 0 && t < until {
+		if t > now && t < until {
 			until = t
 		}
 	}

@@ -72,7 +72,10 @@ func (r *reporter) stop(within time.Duration) {
 	<-r.done
 	timer.Stop()
 	r.cancel()
-	if n := len(r.queue); n > 0 {
+	r.mu.Lock()
+	n := len(r.queue)
+	r.mu.Unlock()
+	if n > 0 {
 		r.log.Warn("stopped with outcomes that were not reported: their messages will be delivered again", "reports", n)
 	}
 }

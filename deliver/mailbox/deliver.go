@@ -6,6 +6,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"mailraft/deliver"
 	"mailraft/deliver/maildir"
 )
 
@@ -20,7 +21,7 @@ func (s *session) deliver(to rcpt, from string, content io.Reader) error {
 	}
 	log.Info("delivered", "dir", r.Dir, "duplicate", r.Duplicate)
 	if r.Duplicate {
-		return answer(250, "2.0.0", "%s", maildir.HadIt)
+		return answer(250, "2.0.0", "%s", deliver.HadIt)
 	}
 	return answer(250, "2.0.0", "saved")
 }

@@ -14,9 +14,6 @@ import (
 // Scheme begins the address of a copy that is a directory.
 const Scheme = "maildir"
 
-// HadIt is the text of the answer for a duplicate.
-const HadIt = "the mailbox had it already"
-
 // Transport delivers jobs whose address is "maildir:PATH".
 type Transport struct {
 	Host   string
@@ -72,7 +69,7 @@ func (s *Store) attempt(a *deliver.Attempt, to mail.Address, top []byte, content
 	}
 	switch {
 	case err == nil && r.Duplicate:
-		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: HadIt}
+		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: deliver.HadIt}
 	case err == nil:
 		ans.Reply = mail.Reply{Code: 250, Enhanced: "2.0.0", Text: "delivered to " + r.Dir}
 	case lost != nil && errors.Is(err, lost):

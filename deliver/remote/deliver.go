@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 
@@ -275,7 +276,7 @@ func (x *transaction) lmtpAnswers(data *smtp.DataCommand) (clean bool) {
 	for _, i := range x.accepted {
 		to := x.to[i]
 		if r := resp[to]; r != nil {
-			x.answers[i] = deliver.Answer{Reply: taken(r.StatusText), Remote: x.name}
+			x.answers[i] = deliver.Answer{Reply: taken(r.StatusText), Remote: x.name, Duplicate: strings.HasSuffix(r.StatusText, deliver.HadIt)}
 		} else if e := failed[to]; e != nil {
 			var ok bool
 			x.answers[i], ok = x.afterDot(e)
