@@ -32,3 +32,6 @@ func (systemClock) Boot() time.Duration {
 }
 
 func (systemClock) Wall() mail.Time { return mail.At(time.Now()) }
+
+// BootTime reads the machine's boot-time clock.
+func BootTime() time.Duration { return systemClock{}.Boot() }

@@ -48,7 +48,8 @@ func socketPath(dir string) string {
 	if len(p) <= 100 {
 		return p
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("mailraft-%x.sock", sha256.Sum256([]byte(dir))[:8]))
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(os.TempDir(), fmt.Sprintf("mailraft-%x.sock", sum[:8]))
 }
 
 // configure writes the member's file. Ports of an old one stay, but for SMTP,

@@ -1,0 +1,103 @@
+package member
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector reads the counters of the parts when Prometheus asks.
+type collector struct{ m *Member }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("mailraft_"+name, help, labels, nil)
+}
+
+var (
+	smtpOpen        = desc("smtp_connections", "SMTP connections open now.")
+	smtpConnections = desc("smtp_connections_total", "SMTP connections let in.")
+	smtpSessions    = desc("smtp_sessions_total", "SMTP connections that said EHLO or HELO.")
+	smtpReceived    = desc("smtp_received_messages_total", "Messages answered 250.")
+	smtpBytes       = desc("smtp_received_bytes_total", "Bytes of messages answered 250.")
+	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
+	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
+
+	deliveries = desc("delivery_recipients_total", "Recipients by the result of an attempt.", "result")
+	duplicates = desc("duplicates_suppressed_total", "Deliveries that the mailbox had already.")
+	uncertain  = desc("delivery_uncertain_total", "Deliveries without an answer after the final dot: they may arrive twice.")
+	aborted    = desc("delivery_aborted_total", "Deliveries given up before the final step for want of a lease.")
+	dsns       = desc("dsn_total", "Non-delivery reports made.")
+
+	withdrawals = desc("withdrawals_total", "Submissions whose client was told 4xx with the outcome unknown.")
+	tooLate     = desc("withdrawals_late_total", "Of these, accepted all the same: their messages may arrive twice.")
+
+	contentSyncs   = desc("content_syncs_total", "Syncs of content segments.")
+	contentRecords = desc("content_records_total", "Records written to content segments.")
+	contentWritten = desc("content_written_bytes_total", "Bytes written to content segments.")
+	contentDamages = desc("content_damages_total", "Damaged places found in content segments.")
+	contentMissing = desc("content_missing", "Contents that rows name and this member has yet to fetch.")
+	replicaSent    = desc("replica_sent_bytes_total", "Content sent to other members.")
+	replicaGot     = desc("replica_received_bytes_total", "Content received from other members.")
+	replicaLeftOut = desc("replica_left_out_total", "Times that a member fell out of an upload.")
+	replicaPulls   = desc("replica_pulls_total", "Contents fetched from other members.")
+	replicaQueue   = desc("replica_queued_bytes", "Content that waits to be sent, by member.", "member")
+)
+
+// Describe implements prometheus.Collector; the series are not all known
+// beforehand.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	c.smtp(ch, count, gauge)
+	d := c.m.deliverer.Status().Counts
+	for result, n := range map[string]uint64{"delivered": d.Delivered, "relayed": d.Relayed, "deferred": d.Deferred, "failed": d.Failed, "expired": d.Expired} {
+		count(deliveries, float64(n), result)
+	}
+	count(duplicates, float64(d.Duplicates))
+	count(uncertain, float64(d.Uncertain))
+	count(aborted, float64(d.Aborted))
+	count(dsns, float64(d.Notices))
+	count(withdrawals, float64(c.m.withdrawals.Load()))
+	count(tooLate, float64(c.m.tooLate.Load()))
+	s := c.m.content.Stats()
+	count(contentSyncs, float64(s.Syncs))
+	count(contentRecords, float64(s.Records))
+	count(contentWritten, float64(s.Written))
+	count(contentDamages, float64(s.Damages))
+	r := c.m.replica.Stats()
+	count(replicaSent, float64(r.SentBytes))
+	count(replicaGot, float64(r.ReceivedBytes))
+	count(replicaLeftOut, float64(r.LeftOut))
+	count(replicaPulls, float64(r.Pulls))
+	for _, p := range r.Peers {
+		gauge(replicaQueue, float64(p.QueuedBytes), p.ID.String())
+	}
+	c.m.refill.mu.Lock()
+	gauge(contentMissing, float64(len(c.m.refill.missing)))
+	c.m.refill.mu.Unlock()
+}
+
+func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*prometheus.Desc, float64, ...string)) {
+	s := c.m.smtp.Counts()
+	gauge(smtpOpen, float64(s.Open))
+	count(smtpConnections, float64(s.Connections))
+	count(smtpSessions, float64(s.Sessions))
+	count(smtpReceived, float64(s.Received))
+	count(smtpBytes, float64(s.Bytes))
+	for r, n := range s.Rejects {
+		count(smtpRejects, float64(n), r.Stage, strconv.Itoa(r.Code))
+	}
+	buckets, sum := map[float64]uint64{}, uint64(0)
+	for i, b := range s.Commit.Bounds {
+		sum += uint64(s.Commit.Counts[i])
+		buckets[b] = sum
+	}
+	ch <- prometheus.MustNewConstHistogram(smtpCommit, uint64(s.Commit.Total), s.Commit.Sum, buckets)
+}
