@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,7 @@ func benchCommit(b *testing.B, size, writers int) {
 	data := testData(1, size)
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
+	before := writtenToDisk()
 	b.ResetTimer()
 	var n atomic.Int64
 	var wait sync.WaitGroup
@@ -63,8 +65,21 @@ func benchCommit(b *testing.B, size, writers int) {
 		}
 		return err
 	})
+	if disk := writtenToDisk(); disk > 0 {
+		b.ReportMetric(float64(disk-before)/float64(b.N)/float64(size), "disk/content")
+	}
 	b.ReportMetric(float64(bytes)/float64(b.N)/float64(size), "written/content")
 	b.ReportMetric(st.RecordsPerSync(), "records/sync")
+}
+
+// writtenToDisk is what the kernel sent to disks for this process, 0 if it
+// does not tell.
+func writtenToDisk() int64 {
+	b, _ := os.ReadFile("/proc/self/io")
+	_, after, _ := strings.Cut(string(b), "\nwrite_bytes: ")
+	var n int64
+	fmt.Sscan(after, &n)
+	return n
 }
 
 // BenchmarkFind looks up contents in a store of many segments.

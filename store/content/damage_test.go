@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -101,38 +102,94 @@ func mustNotServe(t *testing.T, s *Store, contents map[int]int) int {
 	return good
 }
 
-// TestTornTail cuts the open segment at every byte of its last record.
+// TestTornTail cuts the open segment at every byte of its last record: a small
+// one, and one that ends a large content.
 func TestTornTail(t *testing.T) {
-	contents := map[int]int{1: 500, 2: 300 << 10, 3: 200}
-	order := []int{1, 2, 3}
-	segment, _, seg, _ := image(t, false, contents, order)
-	for _, tail := range []byte{0, 0xa5} {
-		for cut := len(seg) - headerLen - 200; cut < len(seg); cut++ {
-			fs := vfs.NewMem()
-			fs.MkdirAll("content", 0o700)
+	for _, last := range []struct{ size, record int }{{200, headerLen + 200}, {300 << 10, headerLen + 2*extentLen}} {
+		contents := map[int]int{1: 500, 2: 3000, 3: last.size}
+		segment, _, seg, _ := image(t, false, contents, []int{1, 2, 3})
+		for cut := len(seg) - last.record; cut < len(seg); cut++ {
 			b := bytes.Clone(seg[:cut])
-			if tail != 0 {
-				b = append(b, bytes.Repeat([]byte{tail}, 100)...) // a page with something else in it
+			if cut%2 == 0 {
+				b = append(b, bytes.Repeat([]byte{0xa5}, 100)...) // a page with something else in it
 			}
-			writeFile(t, fs, segment, b)
-			s := mustOpen(t, Options{FS: fs})
-			mustGet(t, s, 1, 500)
-			mustGet(t, s, 2, 300<<10)
-			if _, _, err := get(s, 3); !errors.Is(err, ErrNotFound) {
-				t.Fatalf("cut at %d: %v, want ErrNotFound", cut, err)
+			tornTail(t, segment, b, contents)
+			if t.Failed() {
+				t.Fatalf("cut at %d of %d", cut, len(seg))
 			}
-			if d := s.Stats().Damages; d != 0 {
-				t.Fatalf("cut at %d: %d damages", cut, d)
-			}
-			mustPut(t, s, 3, 200)
-			s.Close()
-			s = mustOpen(t, Options{FS: fs})
-			for _, n := range order {
-				mustGet(t, s, n, contents[n])
-			}
-			s.Close()
 		}
 	}
+}
+
+// tornTail opens a segment whose last content, 3, is torn.
+func tornTail(t *testing.T, segment string, seg []byte, contents map[int]int) {
+	fs := vfs.NewMem()
+	fs.MkdirAll("content", 0o700)
+	writeFile(t, fs, segment, seg)
+	s := mustOpen(t, Options{FS: fs})
+	mustGet(t, s, 1, contents[1])
+	mustGet(t, s, 2, contents[2])
+	if _, _, err := get(s, 3); !errors.Is(err, ErrNotFound) {
+		t.Errorf("torn content: %v, want ErrNotFound", err)
+	}
+	if d := s.Stats().Damages; d != 0 {
+		t.Errorf("%d damages", d)
+	}
+	mustPut(t, s, 3, contents[3])
+	s.Close()
+	s = mustOpen(t, Options{FS: fs})
+	for n, size := range contents {
+		mustGet(t, s, n, size)
+	}
+	s.Close()
+}
+
+// TestNoDescriptors: not to be able to open a file is no sign of damage.
+func TestNoDescriptors(t *testing.T) {
+	fs := newFaultyFS(vfs.NewMem())
+	s := filled(t, fs, 25)
+	fs.opening = func(string) error { return syscall.EMFILE }
+	for _, n := range []int{3, 24} { // in a sealed segment, and in the open one
+		if _, _, err := get(s, n); !errors.Is(err, syscall.EMFILE) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotFound) {
+			t.Errorf("get: %v", err)
+		}
+	}
+	if _, err := s.Create(testID(3)); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("create: %v", err)
+	}
+	if st, err := s.Sweep(liveOnly(), noFlush); !errors.Is(err, syscall.EMFILE) || st.Removed > 0 {
+		t.Errorf("sweep: %+v, %v", st, err)
+	}
+	fs.opening = nil
+	for n := range 25 {
+		mustGet(t, s, n, 1000)
+	}
+	if d := s.Stats().Damages; d != 0 {
+		t.Errorf("%d damages", d)
+	}
+}
+
+// TestIndexGoesBad: an index that is damaged while the store runs is made
+// again from its segment.
+func TestIndexGoesBad(t *testing.T) {
+	fs := vfs.NewMem()
+	s := filled(t, fs, 25)
+	index := names(t, fs, indexSuffix)[0]
+	b := readFile(t, fs, index)
+	b[100] ^= 1
+	writeFile(t, fs, index, b)
+	for n := range 25 {
+		mustGet(t, s, n, 1000)
+	}
+	if d := s.Stats().Damages; d != 1 {
+		t.Errorf("%d damages, want 1", d)
+	}
+	if st := mustSweep(t, s, liveOnly(1)); st.Removed != 2 || st.Copied != 1 {
+		t.Errorf("%+v", st)
+	}
+	s.Close()
+	s = mustOpen(t, Options{FS: fs})
+	mustGet(t, s, 1, 1000)
 }
 
 // TestFlippedBits flips a bit at many places of a segment and its index.
@@ -161,9 +218,9 @@ func TestFlippedBits(t *testing.T) {
 			return damages
 		}
 		last := len(seg) - headerLen - 77
-		step := 3
+		step := 5
 		for off := 0; off < len(seg); off += step {
-			if step = 3; off > 1000 && off < last-1000 {
+			if step = 5; off > 1000 && off < last-1000 {
 				step = 997 // within much data, not every byte
 			}
 			b := bytes.Clone(seg)
@@ -174,7 +231,7 @@ func TestFlippedBits(t *testing.T) {
 				t.Errorf("bit at %d of an open segment: %d damages reported", off, d)
 			}
 		}
-		for off := 0; off < len(idx); off += 3 {
+		for off := 0; off < len(idx); off += 5 {
 			b := bytes.Clone(idx)
 			b[off] ^= 1 << (off % 8)
 			test(seg, b, "index", off)

@@ -11,8 +11,9 @@ import (
 // changes something whether it fails, and that may have a limited size.
 type faultyFS struct {
 	vfs.FS
-	before func(op string) error // an error here: failed and lost
-	after  func(op string) error // an error here: failed but stored
+	before  func(op string) error   // an error here: failed and lost
+	after   func(op string) error   // an error here: failed but stored
+	opening func(name string) error // asked when a file is opened for reading; may be nil
 
 	mu   sync.Mutex
 	room int64 // bytes that may still be written at ends of files; -1: no limit
@@ -64,6 +65,15 @@ func (f *faultyFS) OpenDir(name string) (vfs.File, error) {
 	return &faultyFile{File: d, fs: f}, nil
 }
 
+func (f *faultyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	if f.opening != nil {
+		if err := f.opening(name); err != nil {
+			return nil, err
+		}
+	}
+	return f.FS.Open(name, o...)
+}
+
 func (f *faultyFS) Rename(from, to string) error {
 	return f.do("rename", func() error { return f.FS.Rename(from, to) })
 }
@@ -98,14 +108,26 @@ func (f *faultyFS) grow(file vfs.File, off int64, n int) (int, error) {
 
 type faultyFile struct {
 	vfs.File
-	fs *faultyFS
+	fs  *faultyFS
+	pos int64
+}
+
+// writeAt appends where it can: the memory file system's WriteAt grows a file
+// byte by byte.
+func (f *faultyFile) writeAt(b []byte, off int64) (n int, err error) {
+	if off != f.pos {
+		return f.File.WriteAt(b, off)
+	}
+	n, err = f.File.Write(b)
+	f.pos += int64(n)
+	return n, err
 }
 
 func (f *faultyFile) WriteAt(b []byte, off int64) (n int, err error) {
 	err = f.fs.do("write", func() error {
 		k, fullErr := f.fs.grow(f.File, off, len(b))
 		if k > 0 {
-			if n, err = f.File.WriteAt(b[:k], off); err != nil {
+			if n, err = f.writeAt(b[:k], off); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,7 @@ func TestFloor(t *testing.T) {
 // goes on: what failed was not acknowledged, what was is there, and after room
 // is made new contents are taken. Then it crashes.
 func TestFullDisk(t *testing.T) {
-	for room := int64(0); room < 1500<<10; room += 9973 {
+	for room := int64(0); room < 1500<<10; room += 17011 {
 		mem := vfs.NewCrashableMem()
 		fs := newFaultyFS(mem)
 		l := newLedger()

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -26,6 +27,8 @@ const (
 )
 
 var indexMagic = [8]byte{'m', 'r', 'i', 'n', 'd', 'e', 'x', '\n'}
+
+var errRead = errors.New("read index")
 
 // segment is a sealed one. It never changes.
 type segment struct {
@@ -261,7 +264,7 @@ func (s *Store) block(g *segment, i int, cache blockCache) ([]entry, error) {
 	off, n := g.blockSpan(i)
 	b := make([]byte, n)
 	if _, err := f.ReadAt(b, off); err != nil {
-		return nil, fmt.Errorf("read index %s: %w", g.name, err)
+		return nil, fmt.Errorf("%w %s: %w", errRead, g.name, err)
 	}
 	es, err := decodeBlock(b, g.number)
 	if err != nil {

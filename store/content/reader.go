@@ -43,17 +43,19 @@ type piece struct {
 // Open opens a content for reading.
 func (s *Store) Open(id mail.ContentID) (*Reader, error) {
 	for {
-		e, at, ok := s.find(id)
-		if !ok {
-			return nil, fmt.Errorf("open content %s: %w", id, ErrNotFound)
+		e, at, err := s.find(id)
+		if err != nil {
+			return nil, fmt.Errorf("open content %s: %w", id, err)
 		}
 		r, err := s.openEntry(e, at)
 		if err == nil {
 			return r, nil
 		}
-		// Swept between finding and opening: look again.
-		if _, still, ok := s.find(id); errors.Is(err, fs.ErrNotExist) && (!ok || still != at) {
-			continue
+		if errors.Is(err, fs.ErrNotExist) {
+			// Swept between finding and opening, if it is elsewhere now: look again.
+			if _, now, again := s.find(id); again != nil || now != at {
+				continue
+			}
 		}
 		return nil, fmt.Errorf("open content %s: %w", id, err)
 	}
@@ -77,10 +79,10 @@ func (s *Store) openEntry(e entry, at name) (*Reader, error) {
 			n = name{number: x.segment} // no such file: fails below
 		}
 		if r.files[x.segment] == nil {
-			f, err := s.FS.Open(s.path(n, segmentSuffix))
+			f, err := s.openSegment(n)
 			if err != nil {
 				r.Close()
-				return nil, damaged(e.ID, x.segment, x.off, err)
+				return nil, err
 			}
 			r.files[x.segment] = f
 		}
@@ -95,9 +97,9 @@ func (s *Store) extents(at name, e entry) ([]extent, error) {
 	if !e.large() {
 		return []extent{{at.number, e.off, uint32(e.Size)}}, nil
 	}
-	f, err := s.FS.Open(s.path(at, segmentSuffix))
+	f, err := s.openSegment(at)
 	if err != nil {
-		return nil, damaged(e.ID, at.number, e.off, err)
+		return nil, err
 	}
 	defer f.Close()
 	b := make([]byte, e.recordLen())
@@ -113,6 +115,19 @@ func (s *Store) extents(at name, e entry) ([]extent, error) {
 		return nil, damaged(e.ID, at.number, e.off, err)
 	}
 	return es, nil
+}
+
+// openSegment opens a segment for reading. A file that is gone is damage;
+// other errors (no file descriptors left) say nothing about the content.
+func (s *Store) openSegment(n name) (vfs.File, error) {
+	f, err := s.FS.Open(s.path(n, segmentSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("segment %s: %w", n, err)
+	}
+	return f, nil
 }
 
 func damaged(id mail.ContentID, segment, off uint32, why error) error {

@@ -87,35 +87,39 @@ func (s *Store) loadSegment(n name) (*segment, error) {
 	return g, s.index(g)
 }
 
-// rebuild makes the index of a segment again whose index cannot be read, and
-// keeps it in memory. It returns the segment as it is now, nil if it was swept.
-func (s *Store) rebuild(bad *segment) *segment {
+// rebuild makes the index of a segment again that could not be read because of
+// why, and keeps it in memory. It returns the segment as it is now, nil if it
+// was swept. What is no sign of damage (no file descriptors left) is returned.
+func (s *Store) rebuild(bad *segment, why error) (*segment, error) {
 	s.rebuilding.Lock()
 	defer s.rebuilding.Unlock()
 	s.mu.RLock()
 	now := s.sealed.segment(bad.number)
 	s.mu.RUnlock()
 	if now != bad {
-		return now
+		return now, nil
 	}
-	s.damage("index of a content segment is damaged, made again", "segment", bad.number)
+	if !errors.Is(why, errRecord) && !errors.Is(why, fs.ErrNotExist) && !errors.Is(why, errRead) {
+		return nil, why
+	}
+	s.damage("index of a content segment is damaged, made again", "segment", bad.number, "error", why)
 	g, err := s.salvage(bad.name)
 	if err != nil {
-		s.fail(err)
-		g = newSegment(bad.name, bad.end, nil)
+		return nil, err
 	}
 	entries := g.entries
 	if err := s.index(g); err != nil {
 		s.fail(err)
+		return nil, err
 	}
 	g.entries = entries // in the file they could not be read once
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sealed.segment(bad.number) != bad {
-		return nil
+		return nil, nil
 	}
 	s.sealed = s.sealed.with(g)
-	return g
+	return g, nil
 }
 
 // hole is a place in a segment where no valid record is.
@@ -156,6 +160,7 @@ func (s *Store) salvage(n name) (*segment, error) {
 		s.Logger.Warn("contents with damaged or missing records are left out", "segment", n.number, "contents", c.lost)
 	}
 	if err := s.rewrite(f, n, c); err != nil {
+		s.fail(err)
 		return nil, err
 	}
 	return newSegment(n, c.end, c.entries), nil

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -144,19 +145,15 @@ func (s *Store) Create(id mail.ContentID) (*Writer, error) {
 		s.uploads[id] = w
 	}
 	s.mu.Unlock()
-	if err == nil && s.has(id) {
+	if err == nil {
+		if _, _, err = s.find(id); err == nil {
+			err = ErrExists
+		} else if errors.Is(err, ErrNotFound) {
+			return w, nil
+		}
 		s.leave(w)
-		err = ErrExists
 	}
-	if err != nil {
-		return nil, fmt.Errorf("create content %s: %w", id, err)
-	}
-	return w, nil
-}
-
-func (s *Store) has(id mail.ContentID) bool {
-	_, ok := s.Stat(id)
-	return ok
+	return nil, fmt.Errorf("create content %s: %w", id, err)
 }
 
 // put gives the last record of a content to the appender.
@@ -236,8 +233,11 @@ func (s *Store) index(g *segment) error {
 
 // Stat tells what is stored under id, if all of it is.
 func (s *Store) Stat(id mail.ContentID) (mail.Content, bool) {
-	e, _, ok := s.find(id)
-	return e.Content, ok
+	e, _, err := s.find(id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		s.Logger.Error("content cannot be looked up", "content", id, "error", err)
+	}
+	return e.Content, err == nil
 }
 
 // Forget drops the copies of a content that are there now, because one was

@@ -36,10 +36,11 @@ type tally struct {
 // sweep is one run; it belongs to the goroutine that called Sweep.
 type sweep struct {
 	*Store
-	table   table
-	tallies map[uint32]*tally
-	cache   blockCache
-	stats   SweepStats
+	table    table
+	openName name // of the segment that was open when it began
+	tallies  map[uint32]*tally
+	cache    blockCache
+	stats    SweepStats
 }
 
 // Sweep removes the sealed segments in which nothing is wanted any more, and
@@ -56,7 +57,9 @@ func (s *Store) Sweep(live func(mail.Content) bool, flush func() error) (SweepSt
 	}
 	w := &sweep{Store: s, tallies: map[uint32]*tally{}, cache: blockCache{}}
 	w.pin(w.begin())
-	w.mark(live)
+	if err := w.mark(live); err != nil {
+		return w.stats, fmt.Errorf("sweep: %w", err)
+	}
 	dead, sparse := w.judge()
 	if len(dead)+len(sparse) == 0 {
 		return w.stats, nil
@@ -81,7 +84,7 @@ func (s *Store) Sweep(live func(mail.Content) bool, flush func() error) (SweepSt
 func (w *sweep) begin() (open []entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.table = w.sealed
+	w.table, w.openName = w.sealed, w.Store.open
 	for _, g := range w.table.segments {
 		w.tallies[g.number] = &tally{segment: g}
 	}
@@ -110,30 +113,36 @@ func (w *sweep) begin() (open []entry) {
 }
 
 // mark adds up the live bytes of each segment.
-func (w *sweep) mark(live func(mail.Content) bool) {
+func (w *sweep) mark(live func(mail.Content) bool) error {
 	for _, g := range w.table.segments {
 		w.stats.Segments++
-		w.each(g, w.cache, func(e entry) bool {
+		var failure error
+		_, err := w.each(g, w.cache, func(e entry) bool {
+			ok, err := w.counts(e, g.number, w.cache)
 			switch {
-			case !w.counts(e, g.number, w.cache): // an older copy
+			case err != nil:
+				failure = err
+			case !ok: // an older copy
 			case live(e.Content):
 				w.stats.Live++
 				w.keep(e, g.name)
 			default:
 				w.stats.Dead++
 			}
-			return true
+			return err == nil
 		})
+		if err = errors.Join(failure, err); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // pin keeps the segments of contents that end in the open one as they are,
 // without asking: a copy could not take the place of what is in the open index.
 func (w *sweep) pin(open []entry) {
 	for _, e := range open {
-		if _, at, ok := w.find(e.ID); ok {
-			w.pinAll(e, at)
-		}
+		w.pinAll(e, w.openName)
 	}
 }
 
@@ -151,7 +160,9 @@ func (w *sweep) keep(e entry, at name) {
 	es, err := w.extents(at, e)
 	if err != nil {
 		w.pinAll(e, at) // where its pieces are is not known
-		w.stats.Damaged = append(w.stats.Damaged, e.Content)
+		if errors.Is(err, ErrDamaged) {
+			w.stats.Damaged = append(w.stats.Damaged, e.Content)
+		}
 		return
 	}
 	if e.large() {
@@ -230,7 +241,7 @@ func (w *sweep) copySome(ts []*tally) ([]*tally, error) {
 	for _, t := range ts[:k] {
 		ok := true
 		for _, id := range t.ids {
-			if _, at, found := w.find(id); found && w.tallies[at.number] == nil {
+			if _, at, err := w.find(id); err == nil && w.tallies[at.number] == nil {
 				continue // a copy was made for another segment
 			}
 			switch err := c.copy(id); {

@@ -2,6 +2,7 @@ package content
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"mailraft/mail"
@@ -86,36 +87,38 @@ func (v view) name(number uint32) (name, bool) {
 }
 
 // find looks up the newest complete copy of a content, and where its entry is.
-func (s *Store) find(id mail.ContentID) (entry, name, bool) {
+// Not to find it is ErrNotFound; any other error says nothing about it.
+func (s *Store) find(id mail.ContentID) (entry, name, error) {
 	return s.findAfter(id, 0, nil)
 }
 
 // findAfter looks only into segments after number.
-func (s *Store) findAfter(id mail.ContentID, number uint32, cache blockCache) (entry, name, bool) {
+func (s *Store) findAfter(id mail.ContentID, number uint32, cache blockCache) (entry, name, error) {
 	for {
 		v := s.view(id)
 		v.from = max(v.from, number+1)
 		if v.found && v.open.number >= v.from {
-			return v.entry, v.open, true
+			return v.entry, v.open, nil
 		}
-		e, g, bad := s.findSealed(v, id, cache)
-		if bad != nil {
-			s.rebuild(bad)
-			continue
+		e, g, err := s.findSealed(v, id, cache)
+		if err != nil && g != nil {
+			if _, err = s.rebuild(g, err); err == nil {
+				continue
+			}
 		}
-		if g == nil {
-			return entry{}, name{}, false
+		switch {
+		case err != nil:
+			return entry{}, name{}, err
+		case g == nil || e.span > 0 && !s.whole(v, g.name, e):
+			return entry{}, name{}, ErrNotFound
 		}
-		if e.span > 0 && !s.whole(v, g.name, e) {
-			return entry{}, name{}, false
-		}
-		return e, g.name, true
+		return e, g.name, nil
 	}
 }
 
-// findSealed looks into the segments of v, newest first. bad is one whose index
-// could not be read: it was swept in the meantime, or it is damaged.
-func (s *Store) findSealed(v view, id mail.ContentID, cache blockCache) (e entry, g, bad *segment) {
+// findSealed looks into the segments of v, newest first. With an error it
+// returns the segment whose index could not be read.
+func (s *Store) findSealed(v view, id mail.ContentID, cache blockCache) (entry, *segment, error) {
 	p := prefix(id)
 	for i := len(v.sealed.spans) - 1; i >= 0; i-- {
 		if sp := v.sealed.spans[i]; p < sp.low || p > sp.high {
@@ -125,12 +128,8 @@ func (s *Store) findSealed(v view, id mail.ContentID, cache blockCache) (e entry
 		if g.number < v.from {
 			break
 		}
-		e, ok, err := s.findIn(g, id, cache)
-		if err != nil {
-			return entry{}, nil, g
-		}
-		if ok {
-			return e, g, nil
+		if e, ok, err := s.findIn(g, id, cache); ok || err != nil {
+			return e, g, err
 		}
 	}
 	return entry{}, nil, nil
@@ -142,7 +141,7 @@ func (s *Store) findSealed(v view, id mail.ContentID, cache blockCache) (e entry
 func (s *Store) whole(v view, at name, e entry) bool {
 	es, err := s.extents(at, e)
 	if err != nil {
-		return true // damaged: found by whoever reads it
+		return true // whoever reads it meets the error
 	}
 	for _, x := range es {
 		if _, ok := v.name(x.segment); !ok {
@@ -166,41 +165,59 @@ func (s *Store) Contents(yield func(mail.Content) bool) {
 	s.mu.RUnlock()
 	sortEntries(open)
 	cache := blockCache{}
+	var err error
+	once := func(number uint32) func(entry) bool {
+		return func(e entry) bool {
+			ok, e2 := s.counts(e, number, cache)
+			if e2 != nil {
+				err = e2
+				return false
+			}
+			return !ok || yield(e.Content)
+		}
+	}
 	for _, g := range sealed.segments {
-		if !s.each(g, cache, func(e entry) bool { return !s.counts(e, g.number, cache) || yield(e.Content) }) {
+		more, e := s.each(g, cache, once(g.number))
+		if err = errors.Join(err, e); err != nil {
+			s.Logger.Error("contents are not listed to their end", "segment", g.number, "error", err)
+		}
+		if !more || err != nil {
 			return
 		}
 	}
 	for _, e := range open {
-		if s.counts(e, number, cache) && !yield(e.Content) {
+		if !once(number)(e) {
 			return
 		}
 	}
 }
 
 // counts tells whether e, found in segment number, is the copy that counts.
-func (s *Store) counts(e entry, number uint32, cache blockCache) bool {
-	_, n, ok := s.findAfter(e.ID, number-1, cache)
-	return ok && n.number == number
+func (s *Store) counts(e entry, number uint32, cache blockCache) (bool, error) {
+	_, n, err := s.findAfter(e.ID, number-1, cache)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return n.number == number, err
 }
 
-// each calls f with the entries of g until f returns false.
-func (s *Store) each(g *segment, cache blockCache, f func(entry) bool) bool {
+// each calls f with the entries of g until f returns false, and tells whether
+// it never did.
+func (s *Store) each(g *segment, cache blockCache, f func(entry) bool) (bool, error) {
 	for i := 0; i < g.blocks(); i++ {
 		es, err := s.block(g, i, cache)
 		if err != nil {
-			if g = s.rebuild(g); g == nil {
-				return true // swept
+			if g, err = s.rebuild(g, err); g == nil || err != nil {
+				return true, err // it was swept, if there is no error
 			}
-			// What was found by scanning may be less; begin this block again.
-			i--
+			i-- // what a scan found may be less, and is in memory
 			continue
 		}
 		for _, e := range es {
 			if !f(e) {
-				return false
+				return false, nil
 			}
 		}
 	}
-	return true
+	return true, nil
 }
