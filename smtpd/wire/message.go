@@ -55,7 +55,7 @@ func (m *Message) Next() ([]byte, error) {
 	for m.err == nil {
 		p, err := m.piece()
 		if err == io.EOF {
-			p = m.clean.end()
+			p, err = m.clean.end(), m.complete()
 		} else if err == nil {
 			p = m.clean.text(p)
 		}
@@ -72,6 +72,16 @@ func (m *Message) Next() ([]byte, error) {
 		}
 	}
 	return nil, m.err
+}
+
+// complete sends what was answered so far, which the client should not have to
+// wait for until the message is committed. If it is gone it will send the
+// message again, and this one is better forgotten.
+func (m *Message) complete() error {
+	if m.c.flush(m.c.cfg.Timeouts.Write) != nil {
+		return ErrLost
+	}
+	return io.EOF
 }
 
 // piece returns what the client sent, decoded; io.EOF is the end of it.
