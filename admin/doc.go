@@ -1,0 +1,69 @@
+// Package admin is how people and tools see and change a boundary: the HTTP
+// API of one member and its client, health for load balancers, metrics, and a
+// read-only status page.
+//
+// It owns the shapes of the JSON that goes over the API (fields are only ever
+// added) and the filters that every view and change takes. Reading is answered
+// from the state as this member has applied it, and says as of which index; a
+// change is a proposal, wherever the leader is. It knows neither Raft nor
+// disks nor sockets' owners: what it needs of the member it declares here.
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+// State is the replicated state as this member has applied it.
+type State interface {
+	View() *fsm.View
+	Applied() (index uint64, now mail.Time)
+}
+
+// ErrNoQuorum reports, wrapped, that a proposal was not committed within its
+// context. It may be committed later.
+var ErrNoQuorum = errors.New("no quorum")
+
+// Proposer puts a command into the log, on any member.
+type Proposer interface {
+	Propose(ctx context.Context, kind fsm.Kind, body any) (fsm.Answer, error)
+}
+
+// Contents opens stored content, from a peer if this member lacks it.
+type Contents interface {
+	Open(ctx context.Context, id mail.ContentID) (io.ReadSeekCloser, error)
+}
+
+// Host is the member that the API runs on.
+type Host interface {
+	Status(ctx context.Context) MemberStatus
+	Ready() []Check
+}
+
+// Boundary does what more than one entry of the log is needed for.
+type Boundary interface {
+	// NewToken records an invitation and returns its text, which is nowhere else.
+	NewToken(ctx context.Context, role string, uses int, life time.Duration) (string, error)
+	// StateHash marks the log and asks every member for its hash there.
+	StateHash(ctx context.Context) ([]MemberHash, error)
+}
+
+// MemberHash is one member's hash of the replicated state.
+type MemberHash struct {
+	Member string `json:"member"` // name
+	Index  uint64 `json:"index,omitempty"`
+	Hash   string `json:"hash,omitempty"`  // SHA-256, hexadecimal
+	Error  string `json:"error,omitempty"` // why there is none
+}
+
+// Check is one condition of being ready to take mail.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"` // why not, or a detail
+}

@@ -1,0 +1,212 @@
+package admin
+
+import (
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+// FilterNames are the query parameters that select messages, the same on every
+// request that takes messages. They are the flags of the command line.
+var FilterNames = []string{"id", "sender", "recipient", "message_id", "database", "state", "older", "newer",
+	"size", "member", "reason_match", "start", "end", "limit"}
+
+// The states of messages. A message is in one of them; "active" stands for all
+// but StateSafetyNet, "all" for all. States of recipients select messages that
+// have such a recipient.
+const (
+	StateReady     = "ready"               // an attempt is due
+	StateDeferred  = "deferred"            // tried, and waiting for the next attempt
+	StateSuspended = "suspended"           // by an operator
+	StateWaiting   = "waiting-for-content" // its owner is down and nobody up has the content
+	StateExpanding = "expanding"           // a large group is being expanded
+	StateSafetyNet = "safety-net"          // every recipient is finished
+)
+
+var (
+	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StateWaiting, StateExpanding, StateSafetyNet}
+	umbrellaStates  = []string{"active", "all"}
+	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted"}
+)
+
+// States are the words that the filter "state" knows.
+func States() []string { return slices.Concat(messageStates, umbrellaStates, recipientStates) }
+
+// Filter selects messages. What is empty selects all.
+type Filter struct {
+	ids               []mail.ID
+	sender, recipient *regexp.Regexp
+	messageID         string
+	database, member  string
+	states            []string
+	older, newer      time.Duration
+	sizeMin, sizeMax  int64 // sizeMax 0: no bound
+	reason            *regexp.Regexp
+	start, end        mail.Time
+	given             bool // something but the limit was said
+}
+
+// ParseFilter reads a filter from query parameters. Others are left alone.
+func ParseFilter(q url.Values) (Filter, error) {
+	var f Filter
+	for _, name := range FilterNames {
+		for _, text := range q[name] {
+			if err := f.set(name, text); err != nil {
+				return Filter{}, malformed("%s: %v", strings.ReplaceAll(name, "_", "-"), err)
+			}
+			f.given = f.given || name != "limit"
+		}
+	}
+	return f, nil
+}
+
+func (f *Filter) set(name, text string) (err error) {
+	switch name {
+	case "id":
+		var id mail.ID
+		id, err = mail.ParseID(text)
+		f.ids = append(f.ids, id)
+	case "sender":
+		f.sender, err = addressPattern(text)
+	case "recipient":
+		f.recipient, err = addressPattern(text)
+	case "message_id":
+		f.messageID = "<" + strings.Trim(text, "<>") + ">"
+	case "database":
+		f.database = text
+	case "member":
+		f.member = text
+	case "state":
+		err = f.addStates(text)
+	case "older":
+		f.older, err = mail.ParseDuration(text)
+	case "newer":
+		f.newer, err = mail.ParseDuration(text)
+	case "size":
+		f.sizeMin, f.sizeMax, err = parseSizes(text)
+	case "reason_match":
+		f.reason, err = regexp.Compile("(?i)" + text)
+	case "start":
+		err = f.start.UnmarshalText([]byte(text))
+	case "end":
+		err = f.end.UnmarshalText([]byte(text))
+	case "limit":
+		_, err = limitOf(url.Values{"limit": {text}})
+	}
+	return err
+}
+
+func (f *Filter) addStates(text string) error {
+	for s := range strings.SplitSeq(text, ",") {
+		if !slices.Contains(States(), s) {
+			return malformed("%q is none of %s", s, strings.Join(States(), ", "))
+		}
+		f.states = append(f.states, s)
+	}
+	return nil
+}
+
+// addressPattern: an address, "@domain" for all of a domain, "<>" for the null
+// sender; "*" stands for any text. Case does not matter.
+func addressPattern(s string) (*regexp.Regexp, error) {
+	switch {
+	case s == "<>":
+		return regexp.Compile("^$")
+	case strings.HasPrefix(s, "@"):
+		s = "*" + s
+	}
+	return regexp.Compile("(?i)^" + strings.ReplaceAll(regexp.QuoteMeta(strings.Trim(s, "<>")), `\*`, ".*") + "$")
+}
+
+// parseSizes reads "1MB" and "1MB.." (at least), "..5MB" (at most), "1MB..5MB".
+func parseSizes(s string) (low, high int64, err error) {
+	from, to, _ := strings.Cut(s, "..")
+	if from != "" || to == "" {
+		if low, err = mail.ParseSize(from); err != nil {
+			return 0, 0, err
+		}
+	}
+	if to != "" {
+		if high, err = mail.ParseSize(to); err != nil {
+			return 0, 0, err
+		}
+		if high < max(low, 1) {
+			return 0, 0, malformed("%q is an empty range", s)
+		}
+	}
+	return low, high, nil
+}
+
+// limitOf is the bound on the items of a list; -1 is none.
+func limitOf(q url.Values) (int, error) {
+	if !q.Has("limit") {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || n < 1 {
+		return 0, malformed("limit: %q is no number from 1", q.Get("limit"))
+	}
+	return n, nil
+}
+
+// match reports whether the message is selected; now is the state's time.
+func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
+	age := now.Sub(m.Accepted)
+	switch {
+	case f.sender != nil && !f.sender.MatchString(m.Envelope.ReversePath),
+		f.messageID != "" && m.Fields.MessageID != f.messageID,
+		f.older != 0 && age < f.older,
+		f.newer != 0 && age > f.newer,
+		m.Content.Size < f.sizeMin,
+		f.sizeMax != 0 && m.Content.Size > f.sizeMax,
+		f.start != 0 && m.Accepted < f.start,
+		f.end != 0 && m.Accepted >= f.end,
+		f.member != "" && !names.is(m.Primary, f.member) && !names.is(m.Shadow, f.member):
+		return false
+	}
+	return f.matchState(m, now) && f.matchRecipients(m)
+}
+
+func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
+	if len(f.states) == 0 {
+		return len(f.ids) > 0 || f.messageID != "" || m.Active()
+	}
+	state := stateOf(m, now)
+	for _, s := range f.states {
+		switch {
+		case s == "all", s == state, s == "active" && m.Active():
+			return true
+		case slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State.String() == s }):
+			return true
+		}
+	}
+	return false
+}
+
+// matchRecipients: one recipient must have all that is asked of recipients.
+func (f *Filter) matchRecipients(m *fsm.Message) bool {
+	if f.recipient == nil && f.database == "" && f.reason == nil {
+		return true
+	}
+	return slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return f.matchRecipient(&r) })
+}
+
+func (f *Filter) matchRecipient(r *fsm.Recipient) bool {
+	return (f.recipient == nil || f.recipient.MatchString(r.Address) || f.recipient.MatchString(r.Original)) &&
+		(f.database == "" || strings.EqualFold(r.Database, f.database)) &&
+		(f.reason == nil || r.Reply != nil && f.reason.MatchString(r.Reply.String()))
+}
+
+// activeOnly reports that no finished message can be selected, so that the
+// index of active messages is enough.
+func (f *Filter) activeOnly() bool {
+	return !slices.ContainsFunc(f.states, func(s string) bool {
+		return s != "active" && s != "pending" && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
+	})
+}

@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+// Parameter is one parameter of the boundary.
+type Parameter struct {
+	Name     string `json:"name"`
+	Value    string `json:"value"`
+	Default  string `json:"default"`
+	Exchange string `json:"exchange,omitempty"` // Exchange Server's value, where it has such a thing
+	Doc      string `json:"doc"`
+}
+
+func (s *Server) listParameters(_ *http.Request, v *fsm.View, _ As) (iter.Seq[Parameter], error) {
+	return parameters(v.Params()), nil
+}
+
+func parameters(p fsm.Params) iter.Seq[Parameter] {
+	return func(yield func(Parameter) bool) {
+		for _, d := range fsm.Parameters {
+			if !yield(Parameter{Name: d.Name, Value: d.Text(p), Default: d.Default, Exchange: d.Exchange, Doc: d.Doc}) {
+				return
+			}
+		}
+	}
+}
+
+// ParameterOrder is the body of POST /v1/parameters: values by name, an empty
+// one for the default, or a preset.
+type ParameterOrder struct {
+	Order
+	Set    map[string]string `json:"set,omitempty"`
+	Preset string            `json:"preset,omitempty"` // exchange
+}
+
+// keptByPreset is not set by the preset: a 250 stays a promise (SPEC 7).
+const keptByPreset = "reject-message-on-shadow-failure"
+
+func (s *Server) setParameters(_ *http.Request, v *fsm.View, body ParameterOrder) (p plan, err error) {
+	set := maps.Clone(body.Set)
+	switch body.Preset {
+	case "":
+	case "exchange":
+		set = map[string]string{}
+		for _, d := range fsm.Parameters {
+			if d.Exchange != "" && d.Name != keptByPreset {
+				set[d.Name] = d.Exchange
+			}
+		}
+	default:
+		return p, missing("there is no preset %q; there is: exchange", body.Preset)
+	}
+	if len(set) == 0 {
+		return p, malformed("say which parameter: NAME=VALUE")
+	}
+	old, next := v.Params(), v.Params()
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		d, ok := fsm.FindParameter(name)
+		if !ok {
+			return p, missing("there is no parameter %q; config show lists them", name)
+		}
+		if err := d.Set(&next, cmp.Or(set[name], d.Default)); err != nil {
+			return p, problem(http.StatusUnprocessableEntity, "%v", err)
+		}
+		item := ChangeItem{Kind: "parameter", Name: name, Action: "set", From: d.Text(old), To: d.Text(next)}
+		if item.From == item.To {
+			item.Action = "none"
+		}
+		p.add(item)
+	}
+	p.warnings = warnings(next, slices.Collect(v.Databases()))
+	p.steps = []step{{fsm.KindConfigure, fsm.Configure{Set: set, Reason: body.Reason}}}
+	return p, nil
+}
+
+// warnings names the copies whose failover would ask for more than the Safety
+// Net holds, or nearly so (SPEC 5), and other settings that give up a promise.
+func warnings(p fsm.Params, databases []fsm.Database) []string {
+	var w []string
+	if !p.ShadowRedundancyEnabled {
+		w = append(w, "UNPROTECTED: shadow-redundancy-enabled is false; before a 250 the content is on one member alone")
+	}
+	for _, d := range databases {
+		for _, c := range d.Copies {
+			slack := cmp.Or(c.Slack.Std(), p.ReplicationSlack)
+			need := c.Lag.Std() + slack + p.FailoverAfter + p.UnresponsivePrimaryTimeout
+			if p.SafetyNetHoldTime < need {
+				w = append(w, fmt.Sprintf("safety-net-hold-time %s is below %s, which a failover of %s to copy %s may need (lag %s, slack %s, failover-after %s, unresponsive-primary-timeout %s)",
+					short(p.SafetyNetHoldTime), short(need), d.Name, c.Name, short(c.Lag.Std()), short(slack), short(p.FailoverAfter), short(p.UnresponsivePrimaryTimeout)))
+			}
+		}
+	}
+	return w
+}
+
+func short(d time.Duration) string { return mail.FormatDuration(d) }

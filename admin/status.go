@@ -1,0 +1,290 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"mailraft/fsm"
+	"mailraft/mail"
+)
+
+// MemberStatus is what a member knows of itself at this moment.
+type MemberStatus struct {
+	ID              mail.MemberID `json:"id"` // queue database id
+	Name            string        `json:"name"`
+	Version         string        `json:"version"`
+	Role            string        `json:"role"` // leader, follower, candidate, non-voter, stopped
+	Leader          mail.MemberID `json:"leader_id,omitempty"`
+	LeaderName      string        `json:"leader,omitempty"` // filled in from the state
+	Term            uint64        `json:"term"`
+	CommitIndex     uint64        `json:"commit_index"`
+	AppliedIndex    uint64        `json:"applied_index"`
+	Lag             uint64        `json:"lag"`           // entries
+	LeaseLeft       mail.Duration `json:"lease_left"`    // 0: it may start nothing
+	TimeTrusted     bool          `json:"time_trusted"`  // a majority's clocks agree
+	DiskFree        int64         `json:"disk_free"`     // bytes, of the data directory
+	DiskTotal       int64         `json:"disk_total"`    // bytes
+	ContentBytes    int64         `json:"content_bytes"` // stored
+	ContentSegments int           `json:"content_segments"`
+	ContentMissing  int           `json:"content_missing"` // named by rows and not here yet
+	StateBytes      int64         `json:"state_bytes"`
+	LogBytes        int64         `json:"log_bytes"` // Raft log
+	CertNotAfter    mail.Time     `json:"cert_not_after"`
+	Sessions        int           `json:"smtp_sessions"` // open
+	Uptime          mail.Duration `json:"uptime"`
+	Draining        bool          `json:"draining,omitempty"`
+	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
+}
+
+// PeerStatus is a member as the leader sees it.
+type PeerStatus struct {
+	ID           mail.MemberID `json:"id"`
+	LastLease    mail.Duration `json:"last_lease"` // since the last one was granted
+	AppliedIndex uint64        `json:"applied_index"`
+	Complete     uint64        `json:"complete"`     // has all content named up to this index
+	ClockOffset  mail.Duration `json:"clock_offset"` // absolute
+}
+
+// The healths, as exit codes of status and check.
+const (
+	Healthy  = 0
+	Degraded = 1
+	Critical = 2
+	Unknown  = 3
+)
+
+var healthNames = []string{"healthy", "degraded", "critical", "unknown"}
+
+// HealthCode is the exit code for a health by name.
+func HealthCode(name string) int {
+	if i := slices.Index(healthNames, name); i >= 0 {
+		return i
+	}
+	return Unknown
+}
+
+// Status is the answer of GET /v1/status.
+type Status struct {
+	As
+	Health      string       `json:"health"` // of the boundary, as seen from here
+	Reasons     []string     `json:"reasons"`
+	Boundary    BoundaryInfo `json:"boundary"`
+	Member      MemberStatus `json:"member"` // the one that was asked
+	Checks      []Check      `json:"checks"` // of that member
+	Members     []MemberInfo `json:"members"`
+	Queue       QueueTotals  `json:"queue"`
+	Suspensions []string     `json:"suspended_queues"`
+}
+
+// BoundaryInfo describes the boundary as a whole.
+type BoundaryInfo struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Generation uint64    `json:"generation"`
+	Created    mail.Time `json:"created,omitzero"`
+	Opened     bool      `json:"opened"`    // min-voters were there once
+	Protected  bool      `json:"protected"` // shadow-redundancy-enabled
+	Voters     int       `json:"voters"`
+	VotersUp   int       `json:"voters_up"`
+	Tolerance  int       `json:"failure_tolerance"` // voters that may still fail
+}
+
+// MemberInfo is a member as the state has it, with what the leader sees.
+type MemberInfo struct {
+	ID       mail.MemberID `json:"id"`
+	Name     string        `json:"name"`
+	Site     string        `json:"site,omitempty"`
+	Address  string        `json:"address"`
+	SMTP     string        `json:"smtp,omitempty"`
+	State    string        `json:"state"` // up, down, draining
+	Role     string        `json:"role"`  // leader, voter, non-voter
+	Since    mail.Time     `json:"since,omitzero"`
+	Joined   mail.Time     `json:"joined,omitzero"`
+	Complete uint64        `json:"complete"`
+	Seen     *PeerStatus   `json:"seen,omitempty"`
+}
+
+// QueueTotals are the active messages in total.
+type QueueTotals struct {
+	Messages  int       `json:"messages"`
+	Bytes     int64     `json:"bytes"`
+	Deferred  int       `json:"deferred"`
+	Waiting   int       `json:"waiting_for_content"`
+	NoShadow  int       `json:"without_shadow"`
+	Oldest    mail.Time `json:"oldest,omitzero"`
+	Truncated bool      `json:"truncated,omitempty"` // there are more than were counted
+}
+
+func (s *Server) status(r *http.Request, v *fsm.View, as As) (any, error) {
+	return s.statusOf(r.Context(), v, as, scanQueue(v, scanRowsMax)), nil
+}
+
+func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan) Status {
+	n := namesOf(v)
+	st := Status{As: as, Member: s.Host.Status(ctx), Checks: s.Host.Ready(), Queue: q.total, Suspensions: []string{}}
+	st.Member.LeaderName = n.of(st.Member.Leader)
+	st.Members = membersOf(v, st.Member)
+	for sp := range v.Suspensions() {
+		st.Suspensions = append(st.Suspensions, cmp.Or(sp.Key, AllQueues))
+	}
+	b, _ := v.Boundary()
+	p := v.Params()
+	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
+		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters)}
+	for _, m := range st.Members {
+		if m.Role != "non-voter" && m.State != "down" {
+			st.Boundary.VotersUp++
+		}
+	}
+	st.Boundary.Tolerance = max(0, st.Boundary.VotersUp-(len(b.Voters)/2+1))
+	st.Health, st.Reasons = judge(&st, p.MinVoters)
+	return st
+}
+
+func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
+	b, _ := v.Boundary()
+	list := []MemberInfo{}
+	for m := range v.Members() {
+		i := MemberInfo{ID: m.ID, Name: m.Name, Site: m.Site, Address: m.Addr, SMTP: m.SMTP,
+			State: "up", Role: "non-voter", Since: m.Since, Joined: m.Joined, Complete: m.Complete}
+		switch {
+		case m.ID == self.Leader:
+			i.Role = "leader"
+		case slices.Contains(b.Voters, m.ID):
+			i.Role = "voter"
+		}
+		switch {
+		case !m.Up:
+			i.State = "down"
+		case m.Draining:
+			i.State = "draining"
+		}
+		if k := slices.IndexFunc(self.Peers, func(p PeerStatus) bool { return p.ID == m.ID }); k >= 0 {
+			i.Seen = &self.Peers[k]
+		}
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b MemberInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// certWarn is how long before its end a certificate that was not renewed is
+// worth a warning: renewal is due long before.
+const certWarn = 14 * 24 * time.Hour
+
+// judge says how the boundary is. Critical: it takes or delivers no mail now,
+// or cannot be trusted with it. Degraded: it works, but one more failure hurts.
+func judge(st *Status, minVoters int) (health string, reasons []string) {
+	worst := Healthy
+	say := func(level int, format string, a ...any) {
+		worst = max(worst, level)
+		reasons = append(reasons, fmt.Sprintf(format, a...))
+	}
+	b, m := &st.Boundary, &st.Member
+	switch {
+	case m.Leader == 0:
+		say(Critical, "no quorum: there is no leader")
+	case b.VotersUp < b.Voters/2+1:
+		say(Critical, "no quorum: %d of %d voters are up", b.VotersUp, b.Voters)
+	case b.VotersUp < b.Voters:
+		say(Degraded, "%d of %d voters are up", b.VotersUp, b.Voters)
+	case b.Tolerance == 0:
+		say(Degraded, "%d voters: none may fail", b.Voters)
+	}
+	if !b.Opened {
+		say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
+	}
+	if !m.TimeTrusted {
+		say(Critical, "the clocks of a majority do not agree: time is not trusted, nothing expires")
+	}
+	if !b.Protected {
+		say(Degraded, "UNPROTECTED: shadow-redundancy-enabled is false")
+	}
+	for _, c := range st.Checks {
+		if !c.OK {
+			say(Degraded, "%s: %s: %s", m.Name, c.Name, c.Reason)
+		}
+	}
+	if left := m.CertNotAfter.Sub(st.Time); m.CertNotAfter != 0 && left < certWarn {
+		say(Degraded, "%s: its certificate ends %s", m.Name, m.CertNotAfter)
+	}
+	if n := st.Queue.Waiting; n > 0 {
+		say(Degraded, "%d messages wait for content that no member who is up has", n)
+	}
+	if n := st.Queue.NoShadow; n > 0 && b.Protected {
+		say(Degraded, "%d messages have no shadow", n)
+	}
+	if reasons == nil {
+		reasons = []string{}
+	}
+	return healthNames[worst], reasons
+}
+
+func (s *Server) routeBoundary(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/status", s.reading(s.status))
+	mux.HandleFunc("GET /v1/members", s.reading(func(r *http.Request, v *fsm.View, as As) (any, error) {
+		return List[MemberInfo]{As: as, Items: membersOf(v, s.Host.Status(r.Context()))}, nil
+	}))
+	mux.HandleFunc("POST /v1/tokens", s.newToken)
+	mux.HandleFunc("POST /v1/state/hash", s.stateHash)
+}
+
+// TokenOrder is the body of POST /v1/tokens.
+type TokenOrder struct {
+	Order
+	Role string        `json:"role,omitempty"` // member
+	Uses int           `json:"uses,omitempty"` // 1
+	Life mail.Duration `json:"life,omitempty"` // 1h
+}
+
+// Token is the answer: the text is shown once, and is nowhere else.
+type Token struct {
+	Token string        `json:"token"`
+	Role  string        `json:"role"`
+	Uses  int           `json:"uses"`
+	Life  mail.Duration `json:"life"`
+}
+
+var tokenRoles = []string{"member"}
+
+const lifeMax = 7 * 24 * time.Hour
+
+func (s *Server) newToken(w http.ResponseWriter, r *http.Request) {
+	var o TokenOrder
+	err := read(w, r, &o)
+	o.Role, o.Uses, o.Life = cmp.Or(o.Role, "member"), cmp.Or(o.Uses, 1), cmp.Or(o.Life, mail.Duration(time.Hour.Milliseconds()))
+	t := Token{Role: o.Role, Uses: o.Uses, Life: o.Life}
+	switch {
+	case err != nil:
+	case !slices.Contains(tokenRoles, o.Role):
+		err = malformed("role: %q is none of %s", o.Role, strings.Join(tokenRoles, ", "))
+	case o.Uses < 1 || o.Uses > 100:
+		err = malformed("uses: %d is not between 1 and 100", o.Uses)
+	case o.Life.Std() < time.Minute || o.Life.Std() > lifeMax:
+		err = malformed("life: %s is not between 1m and 7d", short(o.Life.Std()))
+	case !o.DryRun:
+		t.Token, err = s.Boundary.NewToken(r.Context(), o.Role, o.Uses, o.Life.Std())
+		s.Logger.Info("token made", "role", o.Role, "uses", o.Uses, "by", o.By, "reason", o.Reason, "error", err)
+	}
+	answer(w, t, err)
+}
+
+// Hashes is the answer of POST /v1/state/hash.
+type Hashes struct {
+	Equal bool         `json:"equal"` // all members answered, and alike
+	Items []MemberHash `json:"items"`
+}
+
+func (s *Server) stateHash(w http.ResponseWriter, r *http.Request) {
+	list, err := s.Boundary.StateHash(r.Context())
+	h := Hashes{Equal: len(list) > 0, Items: list}
+	for _, m := range list {
+		h.Equal = h.Equal && m.Error == "" && m.Hash == list[0].Hash && m.Index == list[0].Index
+	}
+	answer(w, h, err)
+}
