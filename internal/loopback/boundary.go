@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"mailraft/admin"
 )
 
 // Options say what to run.
@@ -96,14 +98,19 @@ func (b *Boundary) start(ctx context.Context) error {
 // with a token, and the domain and its database are created.
 func (b *Boundary) found(ctx context.Context) error {
 	first := b.Members[0]
-	if _, err := b.run(ctx, nil, "boundary", "init", "--config", first.Config, "--name", "dev"); err != nil {
-		return err
+	if !first.hasIdentity() {
+		if _, err := b.run(ctx, nil, "boundary", "init", "--config", first.Config, "--name", "dev"); err != nil {
+			return err
+		}
 	}
 	if err := first.Start(); err != nil {
 		return err
 	}
 	if err := b.until(ctx, "the first member leads", func() error {
-		_, err := b.CLI(ctx, "boundary", "members")
+		s, err := b.Status(ctx, first)
+		if err == nil && s.Member.LeaseLeft == 0 {
+			err = errors.New("no lease yet")
+		}
 		return err
 	}); err != nil {
 		return err
@@ -111,6 +118,12 @@ func (b *Boundary) found(ctx context.Context) error {
 	if err := b.configure(ctx); err != nil {
 		return err
 	}
+	return b.join(ctx)
+}
+
+// join lets in the members that have no identity yet.
+func (b *Boundary) join(ctx context.Context) error {
+	first := b.Members[0]
 	if len(b.Members) == 1 {
 		return nil
 	}
@@ -119,8 +132,10 @@ func (b *Boundary) found(ctx context.Context) error {
 		return err
 	}
 	for _, m := range b.Members[1:] {
-		if _, err := b.run(ctx, strings.NewReader(token), "boundary", "join", "--config", m.Config, "--token", "-", first.cluster); err != nil {
-			return err
+		if !m.hasIdentity() {
+			if _, err := b.run(ctx, strings.NewReader(token), "boundary", "join", "--config", m.Config, "--token", "-", first.cluster); err != nil {
+				return err
+			}
 		}
 		if err := m.Start(); err != nil {
 			return err
@@ -137,12 +152,15 @@ func (b *Boundary) configure(ctx context.Context) error {
 	for name, value := range b.Params {
 		args = append(args, name+"="+value)
 	}
+	if out, err := b.CLI(ctx, "database", "list", "-o", "id"); err != nil || out != "" {
+		return err // made by an earlier run
+	}
 	commands := [][]string{
 		{"database", "add", "DB1", "--copy", "a=maildir:" + filepath.Join(b.Dir, "mail", "DB1", "a")},
 		{"directory", "domain", "add", b.Domain, "--any-mailbox", "--database", "DB1"},
 	}
 	if len(args) > 4 {
-		commands = append(commands, args)
+		commands = append([][]string{args}, commands...)
 	}
 	for _, c := range commands {
 		if _, err := b.CLI(ctx, c...); err != nil {
@@ -174,6 +192,30 @@ func (b *Boundary) run(ctx context.Context, stdin *strings.Reader, args ...strin
 		return out.String(), fmt.Errorf("mailraft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
 	}
 	return strings.TrimSpace(out.String()), nil
+}
+
+// Status asks a member how it and the boundary are.
+func (b *Boundary) Status(ctx context.Context, m *Member) (admin.Status, error) {
+	var s admin.Status
+	c := admin.NewClient(m.Socket)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	err := c.Get(ctx, "/v1/status", nil, &s)
+	return s, err
+}
+
+// Leader is the running member that leads, by its own word.
+func (b *Boundary) Leader(ctx context.Context) (*Member, error) {
+	for _, m := range b.Members {
+		if !m.Running() {
+			continue
+		}
+		if s, err := b.Status(ctx, m); err == nil && s.Member.Role == "leader" {
+			return m, nil
+		}
+	}
+	return nil, errors.New("no member leads")
 }
 
 // Ready waits until every running member says that it takes mail.

@@ -12,7 +12,8 @@ import (
 )
 
 // layout fills in the members: from their configuration files if they are
-// there, else with new files on free ports. fresh: there is no boundary yet.
+// there, else with new files on free ports. fresh: not every one of
+// them belongs to the boundary yet.
 func (b *Boundary) layout() (fresh bool, err error) {
 	for i := range b.Options.Members {
 		name := fmt.Sprintf("m%d", i+1)
@@ -28,9 +29,7 @@ func (b *Boundary) layout() (fresh bool, err error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, err
 		}
-		if errors.Is(err, os.ErrNotExist) {
-			fresh = true
-		}
+		fresh = fresh || !m.hasIdentity()
 		if err := m.configure(b.Domain, smtp, old); err != nil {
 			return false, err
 		}
@@ -82,4 +81,9 @@ func (m *Member) configure(domain, smtp string, old member.Config) error {
 	}
 	m.cluster = clusterAddr
 	return nil
+}
+
+func (m *Member) hasIdentity() bool {
+	_, err := os.Stat(filepath.Join(m.Dir, "identity", "member.json"))
+	return err == nil
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"mailraft/member"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/urfave/cli/v2"
+)
+
+var configFlag = &cli.StringFlag{Name: "config", Required: true, Usage: "the member's configuration `FILE`", TakesFile: true}
+
+// serveCommand runs a member: the same command on the first start, after a
+// crash and after joining.
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run a member",
+		Flags: []cli.Flag{configFlag},
+		Action: func(c *cli.Context) error {
+			cfg, err := member.Load(c.String("config"))
+			if err != nil {
+				return badConfiguration(err)
+			}
+			m, err := member.Start(cfg, newLogger(cfg), nil)
+			if errors.Is(err, member.ErrNoIdentity) {
+				return badConfiguration(err)
+			}
+			if err != nil {
+				return err
+			}
+			waitForSignal()
+			m.Stop()
+			return nil
+		},
+	}
+}
+
+// newLogger writes text to a terminal and JSON elsewhere.
+func newLogger(cfg member.Config) hclog.Logger {
+	info, err := os.Stderr.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	return hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Level: hclog.LevelFromString(cfg.LogLevel), Output: os.Stderr,
+		JSONFormat: cfg.LogJSON || !terminal})
+}
+
+func waitForSignal() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	<-stop
+	signal.Stop(stop) // a second one ends the process at once
+}
+
+// badConfiguration gives an error the exit code of a bad configuration.
+func badConfiguration(err error) error { return cli.Exit(fmt.Sprintf("mailraft: %v", err), 78) }
