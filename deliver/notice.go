@@ -22,16 +22,18 @@ func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err erro
 		return nil
 	}
 	n := dsn.Notice{
-		Host: d.Host, To: j.ReversePath, ID: j.ID, EnvelopeID: j.EnvelopeID, Arrival: j.Accepted, Now: now,
+		Host: d.Host, ID: j.ID, EnvelopeID: j.EnvelopeID, Arrival: j.Accepted, Now: now,
 		Recipients: givenUp(j, report.Outcomes, now), Subject: j.Fields.Subject, MessageID: j.Fields.MessageID,
 	}
 	if len(n.Recipients) == 0 {
 		return nil
 	}
-	if _, err := mail.ParseAddress(j.ReversePath); err != nil {
+	sender, err := mail.ParseAddress(j.ReversePath)
+	if err != nil {
 		d.Logger.Warn("sender cannot be told: malformed reverse-path", "id", j.ID)
 		return nil
 	}
+	n.To = sender.String()
 	if r, err := d.Source.Open(j.Content.ID); err != nil {
 		// Better a report without the header than none at all.
 		d.Logger.Warn("header of a failed message cannot be read", "id", j.ID, "error", err)
@@ -53,7 +55,7 @@ func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err erro
 	}
 	report.DSN = &mail.Submission{
 		Content:  content,
-		Envelope: mail.Envelope{Recipients: []string{j.ReversePath}, UTF8: utf8, EightBit: utf8},
+		Envelope: mail.Envelope{Recipients: []string{n.To}, UTF8: utf8, EightBit: utf8},
 		Trace:    mail.Trace{Helo: d.Host, Address: "127.0.0.1", By: d.Host, Protocol: "local"},
 		Fields:   fields,
 		Primary:  d.Self,
