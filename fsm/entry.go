@@ -45,6 +45,8 @@ const (
 )
 
 // ErrEntry reports bytes that are no entry of a kind and version known here.
+// Applying one stops the process: going on without it would be another state
+// than that of members who know it.
 var ErrEntry = errors.New("unknown or malformed log entry")
 
 var enc = func() cbor.EncMode {
@@ -56,7 +58,9 @@ var enc = func() cbor.EncMode {
 }()
 
 var dec = func() cbor.DecMode {
-	m, err := cbor.DecOptions{MaxArrayElements: 1 << 20, MaxNestedLevels: 16}.DecMode()
+	// A peer's reply, a Subject or a HELO may hold any bytes: text that is not
+	// UTF-8 must not make an entry or a row unreadable.
+	m, err := cbor.DecOptions{MaxArrayElements: 1 << 20, MaxNestedLevels: 16, UTF8: cbor.UTF8DecodeInvalid}.DecMode()
 	if err != nil {
 		panic(err)
 	}

@@ -1,6 +1,10 @@
 package fsm
 
-import "mailraft/mail"
+import (
+	"strings"
+
+	"mailraft/mail"
+)
 
 // EventKind is what happened to a message, by Exchange's tracking name where
 // there is one. On disk: never renumber.
@@ -62,7 +66,7 @@ const (
 // counts it up instead.
 func (m *Message) note(e Event) {
 	if len(e.Text) > eventTextMax {
-		e.Text = e.Text[:eventTextMax]
+		e.Text = strings.ToValidUTF8(e.Text[:eventTextMax], "") // no rune cut in two
 	}
 	if n := len(m.Events); e.Kind == EventDefer && n > 0 {
 		if l := &m.Events[n-1]; l.Kind == EventDefer && l.Recipient == e.Recipient && l.Member == e.Member {

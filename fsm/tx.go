@@ -42,21 +42,24 @@ func (t *tx) applyLog(l *raft.Log) (a Answer, mark bool) {
 	handle, ok := handlers[kind]
 	switch {
 	case ok:
-		a, err = handle(t, body)
+		a = handle(t, body)
 	case kind&kindSkippable == 0:
 		err = fmt.Errorf("kind %d: %w: this member runs an older version than its boundary", kind, ErrEntry)
 	}
 	if err != nil {
 		t.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
 	}
+	if a.Refused != nil {
+		t.log.Trace("entry refused", "index", l.Index, "kind", kind, "reason", a.Refused.String())
+	}
 	return a, kind == KindMark
 }
 
 // handlers has one line for each command.
-var handlers map[Kind]func(*tx, []byte) (Answer, error)
+var handlers map[Kind]func(*tx, []byte) Answer
 
 func init() {
-	handlers = map[Kind]func(*tx, []byte) (Answer, error){
+	handlers = map[Kind]func(*tx, []byte) Answer{
 		KindFound:      handler((*tx).found),
 		KindTermStart:  handler((*tx).termStart),
 		KindTick:       handler((*tx).tick),
@@ -81,13 +84,17 @@ func init() {
 	}
 }
 
-func handler[T any](f func(*tx, T) Answer) func(*tx, []byte) (Answer, error) {
-	return func(t *tx, body []byte) (Answer, error) {
+// handler decodes the body of a known kind and version. One that does not
+// decode is refused, on every member alike: to stop would stop them all, and
+// again at every restart.
+func handler[T any](f func(*tx, T) Answer) func(*tx, []byte) Answer {
+	return func(t *tx, body []byte) Answer {
 		var c T
 		if err := dec.Unmarshal(body, &c); err != nil {
-			return Answer{}, fmt.Errorf("%w: %w", ErrEntry, err)
+			t.log.Error("an entry is malformed and changes nothing", "index", t.at.Index, "error", err)
+			return refuse(451, "4.3.0", "malformed entry")
 		}
-		return f(t, c), nil
+		return f(t, c)
 	}
 }
 
