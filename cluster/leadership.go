@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -178,9 +179,6 @@ func (n *Node) OnLeader(f func(ctx context.Context, term uint64)) {
 }
 
 // TransferLeadership asks another voter to lead, for a shutdown without a gap.
-// An interrupted transfer can leave Raft refusing all entries for ever
-// (hashicorp/raft #696): one that neither succeeded nor failed in twice the
-// election timeout stops the process.
 func (n *Node) TransferLeadership() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*n.cfg.Timeouts.Election)
 	defer cancel()
@@ -192,4 +190,33 @@ func (n *Node) TransferLeadership() error {
 		n.cfg.Fatal(fmt.Errorf("transfer leadership: no result within %v", 2*n.cfg.Timeouts.Election))
 	}
 	return fmt.Errorf("transfer leadership: %w", err)
+}
+
+// transferGuard watches for a transfer that does not end. One that is
+// interrupted can leave a goroutine of Raft's stuck and its mark set, although
+// the future was answered: the node then refuses all entries for ever, in
+// later terms too (hashicorp/raft #696). Refusals without a pause for twice
+// the election timeout stop the process.
+type transferGuard struct {
+	mu    sync.Mutex
+	first time.Duration // of refusals without a pause
+	last  time.Duration
+}
+
+func (t *transferGuard) look(n *Node, refused bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !refused {
+		t.last = 0
+		return
+	}
+	now := n.clock.Boot()
+	if t.last == 0 || now-t.last > 4*retryMax {
+		t.first = now
+	}
+	t.last = now
+	if now-t.first > 2*n.cfg.Timeouts.Election {
+		n.cfg.Fatal(fmt.Errorf("entries are refused since %v because of a transfer of leadership that does not end", now-t.first))
+		t.first = now
+	}
 }

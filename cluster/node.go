@@ -104,6 +104,7 @@ type Node struct {
 	lead      atomic.Pointer[leadership] // nil unless Raft says that we lead
 	began     atomic.Pointer[epoch]      // who leads, as far as we have heard
 	verify    rounds
+	transfer  transferGuard
 
 	mu       sync.Mutex
 	lastLead *leadership   // the one that callbacks look at

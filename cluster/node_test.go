@@ -210,6 +210,29 @@ func TestOnLeaderRunsOneAtATime(t *testing.T) {
 	})
 }
 
+// hashicorp/raft #696: the future of the transfer is answered in time, and yet
+// entries are refused until the peer answers.
+func TestTransferThatDoesNotEndStopsTheProcess(t *testing.T) {
+	inWorld(t, 3, 8, func(w *world) {
+		h := w.leader()
+		h.stuck = 20 * time.Second
+		if err := h.node.TransferLeadership(); err == nil {
+			t.Error("a transfer without an answer succeeded")
+		}
+		if len(h.fatal) != 0 {
+			t.Errorf("too early: %v", h.fatal)
+		}
+		if _, err := h.node.Propose(w.bound(6*time.Second), toyEntry(kindAdd, 1)); err == nil {
+			t.Error("an entry was taken")
+		}
+		if len(h.fatal) != 1 {
+			t.Errorf("fatal: %v", h.fatal)
+		}
+		h.fatal = nil
+		time.Sleep(h.stuck) // Raft's goroutine ends with the peer's answer
+	})
+}
+
 func TestMembers(t *testing.T) {
 	inWorld(t, 3, 7, func(w *world) {
 		n := w.leader().node

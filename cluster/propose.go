@@ -228,6 +228,7 @@ func (n *Node) enterProposals() {
 
 func (n *Node) outcomeOf(f raft.ApplyFuture) outcome {
 	err := f.Error()
+	n.transfer.look(n, errors.Is(err, raft.ErrLeadershipTransferInProgress))
 	switch {
 	case err == nil:
 	case notEntered(err):

@@ -133,8 +133,7 @@ func TestNoLeaseWhileDown(t *testing.T) {
 	for seed := range uint64(3) {
 		for _, span := range []time.Duration{6 * second, 30 * second} {
 			t.Run(fmt.Sprintf("%d/%v", seed, span), func(t *testing.T) {
-				inWorld(t, 3, seed, func(w *world) {
-					w.span = span
+				inWorldOf(t, 3, seed, span, func(w *world) {
 					r := &referee{w: w, last: map[mail.MemberID]uint64{}, down: map[mail.MemberID]bool{}, bad: map[string]bool{}}
 					ctx, cancel := context.WithCancel(context.Background())
 					r.watch(ctx)
@@ -145,7 +144,7 @@ func TestNoLeaseWhileDown(t *testing.T) {
 					}
 					w.isolate(w.leader()) // one takeover is sure
 					time.Sleep(2*span + leaseMax)
-					w.chaos(ctx, 10*time.Minute)
+					w.chaos(ctx, 5*time.Minute)
 					w.heal()
 					time.Sleep(3 * time.Minute)
 					for i, h := range w.hosts {

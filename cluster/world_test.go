@@ -45,7 +45,8 @@ type host struct {
 	node    *Node // nil while stopped; guarded by world.mu
 	trans   *raft.InmemTransport
 	fatal   []error
-	started func() // called with each new node, if set
+	stuck   time.Duration // how long a transfer of leadership hangs
+	started func()        // called with each new node, if set
 }
 
 // hostClock is a machine's clocks: boot time may run fast or slow, the wall
@@ -73,11 +74,16 @@ func (c *hostClock) set(wrong time.Duration) {
 	c.wrong = wrong
 }
 
-// inWorld runs a test in a world of n voters.
+// inWorld runs a test in a world of n voters with the default takeover span.
 func inWorld(t *testing.T, n int, seed uint64, test func(*world)) {
 	t.Helper()
+	inWorldOf(t, n, seed, 30*time.Second, test)
+}
+
+func inWorldOf(t *testing.T, n int, seed uint64, span time.Duration, test func(*world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, span: 30 * time.Second, rng: rand.New(rand.NewPCG(seed, 1)), cuts: map[[2]int]bool{}}
+		w := &world{t: t, span: span, rng: rand.New(rand.NewPCG(seed, 1)), cuts: map[[2]int]bool{}}
 		var servers []raft.Server
 		for i := range n {
 			h := &host{
@@ -305,6 +311,11 @@ func (s *slowTransport) RequestVote(id raft.ServerID, to raft.ServerAddress, req
 
 func (s *slowTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	return s.through(to, func() error { return s.InmemTransport.RequestPreVote(id, to, req, resp) })
+}
+
+func (s *slowTransport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	time.Sleep(s.h.stuck)
+	return s.through(to, func() error { return s.InmemTransport.TimeoutNow(id, to, req, resp) })
 }
 
 func (s *slowTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
