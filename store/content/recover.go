@@ -273,7 +273,7 @@ func readAny(f vfs.File, n name, off int64, b []byte) (header, bool) {
 func nextRecord(f vfs.File, n name, off, size int64, b []byte) int64 {
 	var marker [8]byte
 	binary.LittleEndian.PutUint64(marker[:], n.marker)
-	window := make([]byte, coalesceMax)
+	window := make([]byte, directMin)
 	for off < size {
 		k, err := f.ReadAt(window[:min(int64(len(window)), size-off)], off)
 		if k == 0 && err != nil {
