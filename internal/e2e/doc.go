@@ -1,0 +1,7 @@
+// Package e2e holds the scenarios with real processes: a boundary of three
+// members, foreign mail programs as clients and servers, members killed,
+// stopped and brought back under load, and a ledger of every 250 kept outside.
+//
+// Its tests have the build tag e2e and run by "make e2e"; they listen on
+// loopback only, and each ends by itself.
+package e2e
