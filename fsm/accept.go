@@ -9,8 +9,12 @@ import (
 )
 
 // submissionLife is how long the first answer to a submission is remembered,
-// in state machine time. It is longer than any not-after reaches.
-const submissionLife = time.Hour
+// in state machine time. No not-after reaches further ahead than notAfterMax,
+// so an answer is forgotten only when its Accept would be refused anyway.
+const (
+	submissionLife = time.Hour
+	notAfterMax    = submissionLife / 2
+)
 
 // accept applies Accept. The first answer to a submission stands, acceptance
 // or refusal, so it is looked up before anything else.
@@ -19,40 +23,74 @@ func (t *tx) accept(c Accept) Answer {
 	if a, ok := t.answered(s.Content.ID); ok {
 		return a
 	}
-	a := t.admit(s)
+	var a Answer
+	if adm, refusal := t.admit(s); refusal != nil {
+		a.Refused = refusal
+	} else {
+		a.ID = t.enqueue(s, adm, mail.ID{})
+	}
 	t.remember(s.Content.ID, a)
 	return a
 }
 
-func (t *tx) admit(s mail.Submission) Answer {
-	marked, refusal := t.admissible(s)
-	if refusal != nil {
-		return Answer{Refused: refusal}
-	}
-	shadow := t.chooseShadow(s.Primary, s.Content.ID, func(m Member) bool { return slices.Contains(s.Holders, m.ID) })
-	p := t.Params()
-	if shadow == 0 && p.ShadowRedundancyEnabled && p.RejectMessageOnShadowFailure {
-		return refuse(451, "4.4.0", "no other member is up that could hold the shadow message; try again")
-	}
-	return Answer{ID: t.enqueue(s, shadow, marked, mail.ID{})}
+// admission says how a submission may come in.
+type admission struct {
+	shadow mail.MemberID
+	marked bool // fewer copies than a majority, and a parameter allows that
 }
 
-// admissible checks what ARCHITECTURE's arguments 1 and 2 demand of a
-// submission at this index. marked: it has fewer copies than a majority, and a
-// parameter allows that.
-func (t *tx) admissible(s mail.Submission) (marked bool, refusal *mail.Reply) {
+// admit checks at this index what must be so before a submission becomes a
+// message; nothing is written. DESIGN.md, "Content before entry".
+func (t *tx) admit(s mail.Submission) (a admission, refusal *mail.Reply) {
+	if refusal = checkShape(s); refusal == nil {
+		refusal = t.checkPrimary(s)
+	}
+	if refusal == nil {
+		a.marked, refusal = t.checkHolders(s)
+	}
+	if refusal != nil {
+		return a, refusal
+	}
+	a.shadow = t.chooseShadow(s.Primary, s.Content.ID, func(m Member) bool { return slices.Contains(s.Holders, m.ID) })
+	p := t.Params()
+	if a.shadow == 0 && p.ShadowRedundancyEnabled && p.RejectMessageOnShadowFailure {
+		return a, mail.Replyf(451, "4.4.0", "no other member is up that could hold the shadow message; try again")
+	}
+	return a, nil
+}
+
+func checkShape(s mail.Submission) *mail.Reply {
+	switch n := len(s.Envelope.Recipients); {
+	case n == 0:
+		return mail.Replyf(554, "5.5.1", "no recipients")
+	case n > recipientsPerRow:
+		return mail.Replyf(452, "4.5.3", "%d recipients; at most %d in one message", n, recipientsPerRow)
+	}
+	return nil
+}
+
+func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 	b, _ := t.Boundary()
 	primary, ok := t.Member(s.Primary)
 	switch {
 	case !b.Opened:
-		return false, mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
+		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
 	case t.now() >= s.Content.NotAfter:
-		return false, mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
-	case !ok || !primary.Up || primary.Draining:
-		return false, mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
+		return mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
+	case s.Content.NotAfter > t.now().Add(notAfterMax):
+		return mail.Replyf(451, "4.3.0", "the not-after of the upload is too far ahead")
+	case !ok || !primary.Up || primary.Draining || !slices.Contains(b.Voters, s.Primary):
+		return mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
 	case !slices.Contains(s.Holders, s.Primary):
-		return false, mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
+		return mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
 	}
+	return nil
+}
+
+// checkHolders counts only voters: a majority of anything else need not share
+// a member with the majority that commits the entry.
+func (t *tx) checkHolders(s mail.Submission) (marked bool, refusal *mail.Reply) {
+	b, _ := t.Boundary()
 	held := 0
 	for _, v := range b.Voters {
 		if slices.Contains(s.Holders, v) {
@@ -70,10 +108,10 @@ func (t *tx) admissible(s mail.Submission) (marked bool, refusal *mail.Reply) {
 }
 
 // enqueue makes the row of an admitted submission.
-func (t *tx) enqueue(s mail.Submission, shadow mail.MemberID, marked bool, origin mail.ID) mail.ID {
+func (t *tx) enqueue(s mail.Submission, a admission, origin mail.ID) mail.ID {
 	e := t.create(s.Content)
 	e.Envelope, e.Trace, e.Fields = s.Envelope, s.Trace, s.Fields
-	e.Primary, e.Shadow, e.Holders, e.Marked, e.Origin = s.Primary, shadow, s.Holders, marked, origin
+	e.Primary, e.Shadow, e.Holders, e.Marked, e.Origin = s.Primary, a.shadow, s.Holders, a.marked, origin
 	e.note(Event{Kind: EventReceive, At: t.now(), Member: s.Primary, Text: s.Trace.Address})
 	t.noteShadow(e.Message)
 	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, recipientsPerRow)
@@ -169,11 +207,12 @@ func (t *tx) remember(id mail.ContentID, a Answer) {
 	t.batch.Set(tab(tabSubmitted).time(t.now()).bytes(id[:]), nil)
 }
 
-// forgetSubmissions drops answers that are old enough, at most limit of them.
-func (t *tx) forgetSubmissions(limit int) {
+// forgetSubmissions drops answers that are old enough, at most limit of them;
+// true: there may be more.
+func (t *tx) forgetSubmissions(limit int) bool {
 	var old []key
 	low := tab(tabSubmitted)
-	for k := range t.Scan(low, tab(tabSubmitted).time(t.now().Add(-submissionLife))) {
+	for k := range t.Scan(low, tab(tabSubmitted).time(t.ago(submissionLife))) {
 		if old = append(old, slices.Clone(k)); len(old) == limit {
 			break
 		}
@@ -182,4 +221,5 @@ func (t *tx) forgetSubmissions(limit int) {
 		t.batch.Delete(k)
 		t.batch.Delete(tab(tabSubmission).bytes(k[len(low)+8:]))
 	}
+	return len(old) == limit
 }

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"slices"
-
 	"mailraft/directory"
 	"mailraft/mail"
 )
@@ -31,7 +29,7 @@ func (t *tx) expand(c Expand) Answer {
 	}
 	if len(e.Rest) > 0 {
 		t.expandPiece(e)
-	} else if t.release(e.ID) {
+	} else if t.release(e.Message) {
 		e.Expanding = false
 		t.unpin(e.Message)
 		k := tab(tabSeen).id(e.ID)
@@ -57,7 +55,7 @@ func (t *tx) expandPiece(e *edit) {
 	p.Envelope = e.Envelope
 	p.Envelope.Recipients = nil
 	p.Trace, p.Fields, p.Accepted = e.Trace, e.Fields, e.Accepted
-	p.Primary, p.Shadow, p.Holders, p.Marked = e.Primary, e.Shadow, e.Holders, e.Marked
+	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting
 	p.Parent, p.Held = e.ID, true
 	p.note(Event{Kind: EventReceive, At: t.now(), Member: e.Primary, Text: "piece of " + e.ID.String()})
 	t.addRecipients(p.Message, now)
@@ -67,17 +65,21 @@ func (t *tx) expandPiece(e *edit) {
 	t.save(p)
 }
 
-// release lets some pieces be delivered; true: that was the last of them.
-func (t *tx) release(parent mail.ID) bool {
+// release lets some pieces be delivered; true: that was the last of them. What
+// an operator did to the message meanwhile holds for its pieces too.
+func (t *tx) release(parent *Message) bool {
 	var ids []mail.ID
-	for id := range t.ids(tab(tabChild).id(parent)) {
+	for id := range t.ids(tab(tabChild).id(parent.ID)) {
 		if ids = append(ids, id); len(ids) > releasePieces {
 			break
 		}
 	}
 	for _, id := range ids[:min(len(ids), releasePieces)] {
 		if p := t.open(id); p != nil {
-			p.Held = false
+			p.Held, p.Suspended = false, p.Suspended || parent.Suspended
+			if parent.Deleted != nil {
+				t.deletePending(p.Message, parent.Deleted)
+			}
 			t.finish(p.Message)
 			t.save(p)
 		}
@@ -95,14 +97,16 @@ func (t *tx) see(parent mail.ID, r *Recipient) {
 
 // pin holds the versions of groups that refs newly speak of.
 func (t *tx) pin(m *Message, refs []directory.GroupRef) {
+	held := map[directory.GroupRef]bool{}
+	for _, g := range m.Pinned {
+		held[g] = true
+	}
 	for _, g := range refs {
-		if g.Expanded() || slices.ContainsFunc(m.Pinned, func(p directory.GroupRef) bool {
-			return p.Address == g.Address && p.Version == g.Version
-		}) {
-			continue
+		p := directory.GroupRef{Address: g.Address, Version: g.Version}
+		if !g.Expanded() && !held[p] && t.refGroup(g.Address, g.Version, 1) {
+			held[p] = true
+			m.Pinned = append(m.Pinned, p)
 		}
-		m.Pinned = append(m.Pinned, directory.GroupRef{Address: g.Address, Version: g.Version})
-		t.refGroup(g.Address, g.Version, 1)
 	}
 }
 
@@ -114,15 +118,17 @@ func (t *tx) unpin(m *Message) {
 }
 
 // refGroup counts who holds a version of a group; it goes with the last.
-func (t *tx) refGroup(address string, version uint64, by int) {
+// False: there is no such version.
+func (t *tx) refGroup(address string, version uint64, by int) bool {
 	k := tab(tabDirectory).byte('g').str(address).u64(version)
 	var row groupRow
 	if !t.get(k, &row) {
-		return
+		return false
 	}
 	if row.Refs += by; row.Refs > 0 {
 		t.put(k, row)
 	} else {
 		t.batch.Delete(k)
 	}
+	return true
 }

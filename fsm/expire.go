@@ -10,16 +10,15 @@ import (
 // expire applies Expire: it removes what the Safety Net has held long enough,
 // oldest first, at most c.Rows rows, and old answers to submissions. Hold
 // times are counted from the delivery of each recipient, so one that is still
-// deferred holds nothing up (SPEC 3).
+// deferred holds nothing up.
 func (t *tx) expire(c Limit) Answer {
-	hold := t.Params().SafetyNetHoldTime
+	limit := piece(c.Rows)
 	var due []mail.ID
 	low := tab(tabExpiry)
-	for k := range t.Scan(low, tab(tabExpiry).time(t.now().Add(-hold)+1)) {
-		if len(due) == c.Rows {
+	for k := range t.Scan(low, tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime)+1)) {
+		if due = append(due, lastID(k)); len(due) == limit {
 			break
 		}
-		due = append(due, lastID(k))
 	}
 	n := 0
 	for i, id := range due {
@@ -31,8 +30,8 @@ func (t *tx) expire(c Limit) Answer {
 			n++
 		}
 	}
-	t.forgetSubmissions(c.Rows)
-	return Answer{Count: n, More: len(due) == c.Rows}
+	forgot := t.forgetSubmissions(limit)
+	return Answer{Count: n, More: forgot || len(due) == limit}
 }
 
 // Expirable reports whether Expire at the given time would find something.
@@ -48,9 +47,10 @@ func (t Tables) Expirable(now mail.Time) bool {
 
 func (t *tx) expireOne(e *edit) {
 	p := t.Params()
-	cut := t.now().Add(-p.SafetyNetHoldTime)
+	cut := t.ago(p.SafetyNetHoldTime)
 	for i := range e.Recipients {
-		if r := &e.Recipients[i]; r.State == Delivered && r.Done <= cut {
+		// While only the shadow is left, its deliveries stay until it goes.
+		if r := &e.Recipients[i]; r.State == Delivered && r.Done <= cut && e.PrimaryEnd == 0 {
 			r.Gone = true
 		}
 	}
@@ -58,7 +58,7 @@ func (t *tx) expireOne(e *edit) {
 	case e.Active() || max(e.Finished, e.PrimaryEnd) > cut:
 	case e.Shadow != 0 && !e.Acked && e.PrimaryEnd == 0:
 		// The Primary Safety Net lets go. The shadow was never acknowledged: it
-		// stays for message-expiration-timeout more (SPEC 5).
+		// stays for message-expiration-timeout more.
 		e.note(Event{Kind: EventExpire, At: t.now(), Member: e.Primary})
 		e.PrimaryEnd = e.Finished.Add(p.MessageExpirationTimeout)
 		for i := range e.Recipients {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"mailraft/mail"
 
@@ -74,7 +75,7 @@ func lastID(k []byte) mail.ID { return mail.ID(k[len(k)-len(mail.ID{}):]) }
 func messageIDHash(s string) uint64 { return xxhash.Sum64String(s) }
 
 // indexes are the index keys of a row: a pure function of it, in order. Who
-// changes a row never thinks of indexes; putMessage compares before and after.
+// changes a row never thinks of indexes; save compares before and after.
 func (m *Message) indexes() []key {
 	var ks []key
 	if m.Active() {
@@ -106,8 +107,10 @@ func (m *Message) indexes() []key {
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		if r.State == Delivered && !r.Gone {
-			ks = append(ks, tab(tabSafetyNet).str(r.Database).time(r.Done).id(m.ID).u16(i),
-				tab(tabExpiry).time(r.Done).id(m.ID))
+			ks = append(ks, tab(tabSafetyNet).str(strings.ToLower(r.Database)).time(r.Done).id(m.ID).u16(i))
+			if m.PrimaryEnd == 0 { // else they stay as long as the row
+				ks = append(ks, tab(tabExpiry).time(r.Done).id(m.ID))
+			}
 		}
 	}
 	slices.SortFunc(ks, func(a, b key) int { return slices.Compare(a, b) })

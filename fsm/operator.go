@@ -1,9 +1,19 @@
 package fsm
 
-import "mailraft/mail"
+import (
+	"slices"
+
+	"mailraft/mail"
+)
+
+// destinationMax bounds the name of a destination, which becomes a key.
+const destinationMax = 1024
 
 // queue applies QueueChange.
 func (t *tx) queue(c QueueChange) Answer {
+	if len(c.Key) > destinationMax {
+		return refuse(501, "5.5.4", "a destination of %d characters", len(c.Key))
+	}
 	k := tab(tabQueueStop).text(c.Key)
 	if c.Suspend {
 		t.put(k, Suspension{Key: c.Key, Reason: c.Reason, By: c.By, At: t.now()})
@@ -19,6 +29,9 @@ func (t *tx) queue(c QueueChange) Answer {
 
 // message applies MessageChange. Finished messages are left as they are.
 func (t *tx) message(c MessageChange) Answer {
+	if !slices.Contains([]string{"retry", "suspend", "resume", "delete"}, c.Op) {
+		return refuse(501, "5.5.4", "messages know no %q", c.Op)
+	}
 	n := 0
 	for _, id := range c.IDs {
 		e := t.open(id)
@@ -37,9 +50,11 @@ func (t *tx) message(c MessageChange) Answer {
 		case "resume":
 			e.Suspended = false
 		case "delete":
-			t.deletePending(e.Message, c)
-		default:
-			return refuse(501, "5.5.4", "messages know no %q", c.Op)
+			reply := mail.Replyf(550, "5.7.1", "deleted%s", by(c))
+			if e.Expanding {
+				e.Rest, e.Deleted = nil, reply // Expand deletes the pieces that are made already
+			}
+			t.deletePending(e.Message, reply)
 		}
 		e.note(Event{Kind: EventAdmin, At: t.now(), Text: c.Op + by(c)})
 		t.finish(e.Message)
@@ -49,16 +64,12 @@ func (t *tx) message(c MessageChange) Answer {
 	return Answer{Count: n}
 }
 
-// deletePending retires what is not delivered, without a DSN. Groups that are
-// not expanded yet are given up with it.
-func (t *tx) deletePending(m *Message, c MessageChange) {
-	if m.Expanding && len(m.Rest) > 0 {
-		m.Rest = nil
-	}
+// deletePending retires what is not delivered, without a DSN.
+func (t *tx) deletePending(m *Message, reply *mail.Reply) {
 	for i := range m.Recipients {
 		if r := &m.Recipients[i]; r.State == Pending {
 			r.State, r.Done, r.Next = Deleted, t.now(), 0
-			r.Reply = mail.Replyf(550, "5.7.1", "deleted%s", by(c))
+			r.Reply = reply
 		}
 	}
 }

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"mailraft/mail"
@@ -11,11 +12,10 @@ import (
 // Items of the answer is nil where a report was taken; a reply says why its
 // failures and their DSN were not.
 func (t *tx) report(c Report) Answer {
-	reporter, _ := t.Member(c.Member)
 	a := Answer{Items: make([]*mail.Reply, len(c.Reports))}
 	for i, r := range c.Reports {
 		if e := t.open(r.ID); e != nil {
-			a.Items[i] = t.reportOne(e, r, reporter)
+			a.Items[i] = t.reportOne(e, r, c.Member)
 		}
 	}
 	return a
@@ -23,44 +23,81 @@ func (t *tx) report(c Report) Answer {
 
 // reportOne applies one report. Only the owner's word counts for failures and
 // deferrals, and only while it is up: a member that was taken over may still
-// say what it has delivered, however late (SPEC 3, ARCHITECTURE argument 4).
-func (t *tx) reportOne(e *edit, r mail.Report, reporter Member) *mail.Reply {
-	owner := reporter.Up && e.Primary == reporter.ID
-	failing, refusal := false, (*mail.Reply)(nil)
-	for _, o := range r.Outcomes {
-		failing = failing || t.fails(e.Message, o)
-	}
-	if failing && owner && r.DSN != nil {
-		_, refusal = t.admissible(*r.DSN)
+// say what it has delivered, however late.
+func (t *tx) reportOne(e *edit, r mail.Report, by mail.MemberID) *mail.Reply {
+	m, ok := t.Member(by)
+	owner := ok && m.Up && e.Primary == by
+	var bounce admission
+	var refusal *mail.Reply
+	retires := owner && slices.ContainsFunc(r.Outcomes, func(o mail.Outcome) bool { return fails(e.Message, o) })
+	if retires {
+		bounce, refusal = t.admitFailures(e.Message, r)
 	}
 	for _, o := range r.Outcomes {
 		if o.Recipient < 0 || o.Recipient >= len(e.Recipients) {
 			continue
 		}
-		if o.Result == mail.Delivered || o.Result == mail.Relayed {
-			t.delivered(e.Message, o, reporter.ID)
-		} else if owner && refusal == nil {
-			t.notDelivered(e.Message, o, reporter.ID)
-		} else if owner && t.fails(e.Message, o) {
+		switch {
+		case o.Result == mail.Delivered || o.Result == mail.Relayed:
+			t.delivered(e.Message, o, by)
+		case !owner:
+		case o.Result == mail.Deferred:
+			t.deferred(e.Message, o, by)
+		case !fails(e.Message, o):
+		case refusal == nil:
+			t.failed(e.Message, o, by)
+		default:
 			e.Recipients[o.Recipient].Next = t.now().Add(refusedPause)
 		}
 	}
-	if failing && owner && r.DSN != nil && refusal == nil {
-		t.addDSN(e.Message, *r.DSN)
+	if retires && refusal == nil && r.DSN != nil && !e.Bounce() {
+		t.addDSN(e.Message, *r.DSN, bounce)
 	}
 	t.finish(e.Message)
 	t.save(e)
 	return refusal
 }
 
-// refusedPause is when a recipient is tried again whose retirement was refused
-// because its DSN was.
+// refusedPause is when a recipient is tried again whose retirement was refused.
 const refusedPause = 10 * time.Second
 
 // fails reports whether the outcome would retire its recipient undelivered.
-func (t *tx) fails(m *Message, o mail.Outcome) bool {
+func fails(m *Message, o mail.Outcome) bool {
 	return (o.Result == mail.Failed || o.Result == mail.Expired) &&
 		o.Recipient >= 0 && o.Recipient < len(m.Recipients) && m.Recipients[o.Recipient].State == Pending
+}
+
+// admitFailures says whether the recipients that the report gives up may be
+// retired now: all of them, and with the DSN that tells of them, or none.
+// Whether a DSN is due at all is for the owner to say; none is made about a
+// message that is one.
+func (t *tx) admitFailures(m *Message, r mail.Report) (a admission, refusal *mail.Reply) {
+	for _, o := range r.Outcomes {
+		if fails(m, o) && t.stale(m.Recipients[o.Recipient].Database, o) {
+			return a, mail.Replyf(451, "4.3.0", "said by a copy that is not the active one any more")
+		}
+	}
+	if r.DSN == nil || m.Bounce() {
+		return a, nil
+	}
+	for _, o := range r.Outcomes {
+		if (o.Result == mail.Failed || o.Result == mail.Expired) && !fails(m, o) {
+			return a, mail.Replyf(451, "4.3.0", "the DSN speaks of a recipient that is finished already")
+		}
+	}
+	if r.DSN.Envelope.ReversePath != "" {
+		return a, mail.Replyf(451, "4.3.0", "the DSN has a reverse-path: it could be answered by another")
+	}
+	if _, ok := t.answered(r.DSN.Content.ID); ok {
+		return a, mail.Replyf(451, "4.3.0", "the submission of the DSN was answered before")
+	}
+	return t.admit(*r.DSN)
+}
+
+// stale reports an outcome of an attempt at a copy that is not active any more.
+func (t *tx) stale(database string, o mail.Outcome) bool {
+	d, ok := t.Database(database)
+	return database != "" && ok && o.Activation < d.Activation
 }
 
 // delivered applies a Delivered or Relayed outcome. It is monotonic: said
@@ -72,19 +109,21 @@ func (t *tx) delivered(m *Message, o mail.Outcome, by mail.MemberID) {
 		return
 	}
 	ev := Event{Kind: EventDeliver, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)}
-	if r.Database != "" {
-		if d, ok := t.Database(r.Database); ok && o.Activation < d.Activation {
-			ev.Kind = EventStale
-			m.note(ev)
+	if t.stale(r.Database, o) {
+		ev.Kind = EventStale
+		m.note(ev)
+		if r.State == Pending {
 			r.Next = t.now()
-			return
 		}
+		return
 	}
-	r.State = Delivered
-	if o.Result == mail.Relayed || r.Database == "" {
+	switch { // by what the recipient is: a mailbox's delivery is resubmittable
+	case r.Database == "":
 		r.State, ev.Kind = Relayed, EventSend
-	} else if o.Duplicate {
-		ev.Kind = EventDuplicate
+	case o.Duplicate:
+		r.State, ev.Kind = Delivered, EventDuplicate
+	default:
+		r.State = Delivered
 	}
 	m.note(ev)
 	t.settle(r, o)
@@ -93,26 +132,30 @@ func (t *tx) delivered(m *Message, o mail.Outcome, by mail.MemberID) {
 	}
 }
 
-// notDelivered applies an owner's Deferred, Failed or Expired outcome.
-func (t *tx) notDelivered(m *Message, o mail.Outcome, by mail.MemberID) {
+// deferMax bounds how long an attempt may be put off: nobody but the owner's
+// next attempt gives a recipient up, so it must come.
+const deferMax = day
+
+// deferred applies an owner's Deferred outcome.
+func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 	r := &m.Recipients[o.Recipient]
 	if r.State != Pending {
 		return
 	}
-	ev := Event{Kind: EventFail, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)}
-	switch o.Result {
-	case mail.Deferred:
-		ev.Kind = EventDefer
-		m.note(ev)
-		r.Attempts++
-		r.Next, r.Reply, r.Remote = max(o.Next, t.now()), &o.Reply, o.Remote
-		return
-	case mail.Expired:
+	m.note(Event{Kind: EventDefer, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
+	r.Attempts++
+	r.Next = min(max(o.Next, t.now()), t.now().Add(deferMax))
+	r.Reply, r.Remote = &o.Reply, o.Remote
+}
+
+// failed applies an owner's Failed or Expired outcome, which was admitted.
+func (t *tx) failed(m *Message, o mail.Outcome, by mail.MemberID) {
+	r := &m.Recipients[o.Recipient]
+	m.note(Event{Kind: EventFail, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
+	r.State = Failed
+	if o.Result == mail.Expired {
 		r.State = Expired
-	default:
-		r.State = Failed
 	}
-	m.note(ev)
 	t.settle(r, o)
 }
 
@@ -129,21 +172,9 @@ func where(o mail.Outcome) string {
 	return fmt.Sprintf("%s: %s", o.Remote, o.Reply.String())
 }
 
-// addDSN queues a non-delivery report in the entry that retired the recipient.
-// Its submission id makes a repeated report harmless.
-func (t *tx) addDSN(m *Message, s mail.Submission) {
-	if _, ok := t.answered(s.Content.ID); ok {
-		return
-	}
-	shadow := t.chooseShadow(s.Primary, s.Content.ID, func(mb Member) bool {
-		for _, h := range s.Holders {
-			if h == mb.ID {
-				return true
-			}
-		}
-		return false
-	})
-	id := t.enqueue(s, shadow, false, m.ID)
+// addDSN queues a non-delivery report in the entry that retires the recipient.
+func (t *tx) addDSN(m *Message, s mail.Submission, a admission) {
+	id := t.enqueue(s, a, m.ID)
 	t.remember(s.Content.ID, Answer{ID: id})
 	m.note(Event{Kind: EventDSN, At: t.now(), Member: s.Primary, Text: id.String()})
 }

@@ -34,6 +34,7 @@ type Message struct {
 	PrimaryEnd mail.Time            `cbor:"21,keyasint,omitempty"` // its Primary Safety Net entry has expired; the shadow is unacknowledged
 	Expanding  bool                 `cbor:"22,keyasint,omitempty"` // Rest was not empty at first, and pieces are not all released
 	Pinned     []directory.GroupRef `cbor:"23,keyasint,omitempty"` // group versions that the expansion holds
+	Deleted    *mail.Reply          `cbor:"24,keyasint,omitempty"` // an operator deleted it while it was expanded
 }
 
 // Active reports whether the message still has to be delivered to somebody.
@@ -107,9 +108,10 @@ type Member struct {
 	Draining bool          `cbor:"9,keyasint,omitempty"`
 	Since    mail.Time     `cbor:"10,keyasint,omitempty"` // of the last change of Up
 	Joined   mail.Time     `cbor:"11,keyasint,omitempty"`
-	Complete uint64        `cbor:"12,keyasint,omitempty"` // see Complete
-	Phase    Phase         `cbor:"13,keyasint,omitempty"` // of the takeover of its messages
-	Cursor   []byte        `cbor:"14,keyasint,omitempty"` // how far the phase is
+	Complete uint64        `cbor:"12,keyasint,omitempty"`          // see Complete
+	Phase    Phase         `cbor:"13,keyasint,omitempty"`          // of the takeover of its messages
+	Cursor   []byte        `cbor:"14,keyasint,omitempty"`          // how far the phase is
+	Token    *[32]byte     `cbor:"15,keyasint,omitempty" json:"-"` // hash of the one that it joined with; the first member has none
 }
 
 // Phase is how far the takeover of a member that is down has come.

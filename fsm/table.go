@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"mailraft/directory"
@@ -143,16 +144,16 @@ type Delivery struct {
 	Recipient int
 }
 
-// SafetyNet walks the deliveries to a database with start <= delivery time <
-// end; an end of zero is open.
+// SafetyNet walks the deliveries to a database, its name without case, with
+// start <= delivery time < end; an end of zero is open.
 func (t Tables) SafetyNet(database string, start, end mail.Time) iter.Seq[Delivery] {
-	low := tab(tabSafetyNet).str(database)
+	low := tab(tabSafetyNet).str(strings.ToLower(database))
 	high := low.end()
 	if end != 0 {
-		high = tab(tabSafetyNet).str(database).time(end)
+		high = slices.Clone(low).time(max(end, 0))
 	}
 	return func(yield func(Delivery) bool) {
-		for k := range t.Scan(low.time(start), high) {
+		for k := range t.Scan(low.time(max(start, 0)), high) {
 			tail := k[len(k)-25:]
 			d := Delivery{Database: database, At: mail.Time(binary.BigEndian.Uint64(tail)),
 				ID: mail.ID(tail[8:23]), Recipient: int(binary.BigEndian.Uint16(tail[23:]))}

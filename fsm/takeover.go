@@ -65,13 +65,9 @@ func (t *tx) takeover(c MemberChange) Answer {
 	if m.Cursor != nil {
 		low = append(slices.Clone(m.Cursor), 0)
 	}
-	var keys []key
-	for k := range t.Scan(low, base.end()) {
-		if keys = append(keys, slices.Clone(k)); len(keys) == max(c.Rows, 1) {
-			break
-		}
-	}
+	keys, last := t.pieceOf(low, base.end(), c.Rows)
 	for _, k := range keys {
+		m.Cursor = k
 		e := t.open(lastID(k))
 		if e == nil {
 			continue
@@ -82,9 +78,8 @@ func (t *tx) takeover(c MemberChange) Answer {
 			t.reshadow(e.Message)
 		}
 		t.save(e)
-		m.Cursor = k
 	}
-	if len(keys) < max(c.Rows, 1) {
+	if last {
 		m.Cursor = nil
 		if m.Phase++; m.Phase > PhaseShadows {
 			m.Phase = PhaseDone
@@ -92,6 +87,16 @@ func (t *tx) takeover(c MemberChange) Answer {
 	}
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{Count: len(keys), More: m.Phase != PhaseDone}
+}
+
+// pieceOf reads the index keys of one piece; last: none are left behind them.
+func (t *tx) pieceOf(low, high key, rows int) (keys []key, last bool) {
+	for k := range t.Scan(low, high) {
+		if keys = append(keys, slices.Clone(k)); len(keys) == piece(rows) {
+			return keys, false
+		}
+	}
+	return keys, true
 }
 
 // handOver gives an active message of a member that is down another owner: its
@@ -152,14 +157,10 @@ func (t *tx) protect(c Limit) Answer {
 	if b.Protect != nil {
 		low = append(slices.Clone(b.Protect), 0)
 	}
-	var keys []key
-	for k := range t.Scan(low, tab(tabNeed).end()) {
-		if keys = append(keys, slices.Clone(k)); len(keys) == max(c.Rows, 1) {
-			break
-		}
-	}
+	keys, last := t.pieceOf(low, tab(tabNeed).end(), c.Rows)
 	n := 0
 	for _, k := range keys {
+		b.Protect = k
 		e := t.open(lastID(k))
 		if e == nil {
 			continue
@@ -170,9 +171,8 @@ func (t *tx) protect(c Limit) Answer {
 			t.save(e)
 			n++
 		}
-		b.Protect = k
 	}
-	if len(keys) < max(c.Rows, 1) {
+	if last {
 		b.Protect = nil
 	}
 	t.put(tab(tabBoundary), b)

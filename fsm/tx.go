@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"time"
 
 	"mailraft/mail"
 	"mailraft/store/state"
@@ -108,6 +109,16 @@ func (t *tx) put(k key, v any) {
 }
 
 func (t *tx) now() mail.Time { return t.at.Time }
+
+// ago is the moment d before now. Never before zero: as part of a key a
+// negative time would lie behind all others.
+func (t *tx) ago(d time.Duration) mail.Time { return max(t.now().Add(-d), 0) }
+
+// piece bounds the rows that one entry of a command in pieces works on,
+// whatever it asks for.
+func piece(rows int) int { return min(max(rows, 1), pieceMax) }
+
+const pieceMax = 1000
 
 // edit is a row being changed, with the index keys it had.
 type edit struct {
