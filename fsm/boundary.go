@@ -18,10 +18,14 @@ func (t *tx) found(c Found) Answer {
 	if b, ok := t.Boundary(); ok && b.Boundary != "" {
 		return refuse(550, "5.5.0", "the boundary %s is there already", b.Boundary)
 	}
+	if c.Boundary == "" || c.First.ID == 0 {
+		return refuse(501, "5.5.4", "a boundary needs an identity and a first member")
+	}
 	b, _ := t.Boundary()
 	b.Boundary, b.Name, b.Generation, b.CA, b.CAKey, b.Created = c.Boundary, c.Name, 1, c.CA, c.CAKey, t.now()
 	t.put(tab(tabBoundary), b)
-	c.First.Joined, c.First.Up, c.First.Phase, c.First.Cursor = t.now(), false, PhaseDone, nil
+	c.First.Joined, c.First.Up, c.First.Draining, c.First.Complete = t.now(), false, false, 0
+	c.First.Phase, c.First.Cursor, c.First.Token = PhaseDone, nil, nil
 	t.put(tab(tabMember).mem(c.First.ID), c.First)
 	t.openBoundary()
 	return Answer{}
@@ -92,9 +96,13 @@ func (t *tx) token(c TokenAdd) Answer {
 }
 
 // memberAdd lets a member in that shows a token. A repetition by the same
-// member, whose first answer was lost, uses nothing up.
+// member, whose first answer was lost, uses nothing up; it must show the same
+// token, since id and name are no secret, and the answer is a certificate.
 func (t *tx) memberAdd(c MemberAdd) Answer {
-	if old, ok := t.Member(c.Member.ID); ok && old.Name == c.Member.Name {
+	if c.Member.ID == 0 || c.Member.Name == "" {
+		return refuse(501, "5.5.4", "a member needs an id and a name")
+	}
+	if old, ok := t.Member(c.Member.ID); ok && old.Name == c.Member.Name && old.Token != nil && *old.Token == c.Token {
 		old.Addr, old.Serial, old.SMTP, old.Host, old.Site = c.Member.Addr, c.Member.Serial, c.Member.SMTP, c.Member.Host, c.Member.Site
 		t.put(tab(tabMember).mem(old.ID), old)
 		return Answer{}
@@ -116,7 +124,8 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	k.Uses--
 	t.put(tab(tabToken).bytes(k.Hash[:]), k)
 	m := c.Member
-	m.Up, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, t.now(), t.now(), 0, PhaseDone, nil
+	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
+	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{}
 }
@@ -134,7 +143,11 @@ func (t *tx) configure(c Configure) Answer {
 			return refuse(501, "5.5.4", "%v", err)
 		}
 	}
-	if r := t.checkParams(p); r != nil {
+	r := t.checkParams(p)
+	if r == nil && slices.Contains(names, "shadow-message-preference") {
+		r = t.checkPreference(p.ShadowMessagePreference)
+	}
+	if r != nil {
 		return Answer{Refused: r}
 	}
 	if was := t.Params().ShadowResubmitTimeSpan; was != p.ShadowResubmitTimeSpan {
@@ -164,6 +177,25 @@ func (t *tx) checkParams(p Params) *mail.Reply {
 					mail.FormatDuration(p.SafetyNetHoldTime), mail.FormatDuration(c.Lag.Std()), c.Name, d.Name)
 			}
 		}
+	}
+	return nil
+}
+
+// checkPreference refuses a preference by which no member could have a shadow
+// server. Of a boundary with one member nothing is known yet.
+func (t *tx) checkPreference(preference string) *mail.Reply {
+	sites := map[string]int{}
+	members := 0
+	for m := range t.Members() {
+		sites[m.Site]++
+		members++
+	}
+	switch {
+	case members < 2:
+	case preference == "remote-only" && len(sites) == 1:
+		return mail.Replyf(501, "5.5.4", "shadow-message-preference remote-only: all %d members are of one site", members)
+	case preference == "local-only" && len(sites) == members:
+		return mail.Replyf(501, "5.5.4", "shadow-message-preference local-only: no two members are of one site")
 	}
 	return nil
 }

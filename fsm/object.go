@@ -1,9 +1,7 @@
 package fsm
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"mailraft/directory"
 	"mailraft/mail"
@@ -15,12 +13,14 @@ func (t *tx) directory(c Directory) Answer {
 		return Answer{Refused: r}
 	}
 	for _, d := range c.Domains {
+		d.Database = t.databaseName(d.Database)
 		t.put(tab(tabDirectory).byte('d').text(d.Key()), d)
 	}
 	for _, m := range c.Mailboxes {
 		if old, ok := t.Mailbox(m.Key()); ok {
 			t.removeMailbox(old)
 		}
+		m.Database = t.databaseName(m.Database)
 		for _, k := range m.Keys() {
 			t.put(tab(tabDirectory).byte('m').text(k), m)
 		}
@@ -31,7 +31,28 @@ func (t *tx) directory(c Directory) Answer {
 	return Answer{Count: len(c.Domains) + len(c.Mailboxes) + len(c.Groups) + t.removeObjects(c.Remove)}
 }
 
+// databaseName is the name as the database itself is spelt, so that its mail
+// waits in one queue, whoever refers to it.
+func (t *tx) databaseName(s string) string {
+	if d, ok := t.Database(s); ok {
+		return d.Name
+	}
+	return s
+}
+
+// checkObjects refuses what cannot stand, by itself, beside the tables, or
+// beside the rest of the same entry: no address may lead to two objects.
 func (t *tx) checkObjects(c Directory) *mail.Reply {
+	taken := map[string]string{}
+	claim := func(address string, keys ...string) *mail.Reply {
+		for _, k := range keys {
+			if other, ok := taken[k]; ok {
+				return mail.Replyf(501, "5.5.4", "%s: %s belongs to %s of the same change", address, k, other)
+			}
+			taken[k] = address
+		}
+		return nil
+	}
 	for _, d := range c.Domains {
 		if err := d.Validate(); err != nil {
 			return mail.Replyf(501, "5.5.4", "domain %s: %v", d.Name, err)
@@ -46,6 +67,9 @@ func (t *tx) checkObjects(c Directory) *mail.Reply {
 		}
 		if _, ok := t.Database(m.Database); !ok {
 			return mail.Replyf(501, "5.5.4", "mailbox %s: there is no database %q", m.Address, m.Database)
+		}
+		if r := claim(m.Address, m.Keys()...); r != nil {
+			return r
 		}
 		for _, k := range m.Keys() {
 			if other, ok := t.Mailbox(k); ok && other.Key() != m.Key() {
@@ -62,6 +86,9 @@ func (t *tx) checkObjects(c Directory) *mail.Reply {
 		}
 		if m, ok := t.Mailbox(g.Key()); ok {
 			return mail.Replyf(501, "5.5.4", "group %s: the address belongs to mailbox %s", g.Address, m.Address)
+		}
+		if r := claim(g.Address, g.Key()); r != nil {
+			return r
 		}
 	}
 	for _, n := range c.Remove {
@@ -110,7 +137,8 @@ func (t *tx) removeObjects(names []ObjectName) (n int) {
 				n++
 			}
 		case "mailbox":
-			if m, ok := t.Mailbox(directory.Mailbox{Address: name.Name}.Key()); ok {
+			k := directory.Mailbox{Address: name.Name}.Key()
+			if m, ok := t.Mailbox(k); ok && m.Key() == k { // an alias is no name to remove its mailbox by
 				t.removeMailbox(m)
 				n++
 			}
@@ -121,129 +149,4 @@ func (t *tx) removeObjects(names []ObjectName) (n int) {
 		}
 	}
 	return n
-}
-
-// database applies DatabaseChange.
-func (t *tx) database(c DatabaseChange) Answer {
-	d, ok := t.Database(c.Name)
-	var refusal *mail.Reply
-	switch c.Op {
-	case "add":
-		if ok {
-			return refuse(550, "5.5.0", "there is a database %s already", d.Name)
-		}
-		d = Database{Name: c.Name}
-		refusal = t.addCopies(&d, c.Copies)
-	case "remove":
-		if !ok {
-			return refuse(550, "5.1.0", "there is no database %q", c.Name)
-		}
-		if user := t.databaseUser(d.Name); user != "" {
-			return refuse(550, "5.5.0", "database %s is used by %s", d.Name, user)
-		}
-		t.batch.Delete(tab(tabDatabase).text(strings.ToLower(d.Name)))
-		return Answer{Count: 1}
-	default:
-		if !ok {
-			return refuse(550, "5.1.0", "there is no database %q", c.Name)
-		}
-		refusal = t.changeCopies(&d, c)
-	}
-	if refusal != nil {
-		return Answer{Refused: refusal}
-	}
-	t.put(tab(tabDatabase).text(strings.ToLower(d.Name)), d)
-	return Answer{Count: 1}
-}
-
-func (t *tx) changeCopies(d *Database, c DatabaseChange) *mail.Reply {
-	switch c.Op {
-	case "copy-add":
-		return t.addCopies(d, c.Copies)
-	case "copy-set":
-		for _, n := range c.Copies {
-			old := d.copy(n.Name)
-			if old == nil {
-				return mail.Replyf(550, "5.1.0", "database %s has no copy %q", d.Name, n.Name)
-			}
-			if r := t.checkCopy(d, n); r != nil {
-				return r
-			}
-			*old = n
-		}
-	case "copy-remove":
-		for _, n := range c.Copies {
-			if n.Name == d.Active {
-				return mail.Replyf(550, "5.5.0", "copy %s is the active one of %s", n.Name, d.Name)
-			}
-			before := len(d.Copies)
-			d.Copies = slices.DeleteFunc(d.Copies, func(x Copy) bool { return x.Name == n.Name })
-			if len(d.Copies) == before {
-				return mail.Replyf(550, "5.1.0", "database %s has no copy %q", d.Name, n.Name)
-			}
-		}
-	default:
-		return mail.Replyf(501, "5.5.4", "databases know no %q", c.Op)
-	}
-	return nil
-}
-
-// addCopies adds copies; the first that a database ever has is the active one.
-func (t *tx) addCopies(d *Database, copies []Copy) *mail.Reply {
-	for _, n := range copies {
-		if d.copy(n.Name) != nil {
-			return mail.Replyf(550, "5.5.0", "database %s has a copy %s already", d.Name, n.Name)
-		}
-		if r := t.checkCopy(d, n); r != nil {
-			return r
-		}
-		d.Copies = append(d.Copies, n)
-		if d.Active == "" {
-			d.Active, d.Activation, d.Since = n.Name, d.Activation+1, t.now()
-		}
-	}
-	slices.SortStableFunc(d.Copies, func(a, b Copy) int { return cmp.Compare(a.Name, b.Name) })
-	return nil
-}
-
-const lagMax = 14 * day
-
-func (t *tx) checkCopy(d *Database, c Copy) *mail.Reply {
-	p := t.Params()
-	switch lag := c.Lag.Std(); {
-	case c.Name == "" || strings.ContainsAny(c.Name, "/ \x00"):
-		return mail.Replyf(501, "5.5.4", "copy name %q of database %s: want a word", c.Name, d.Name)
-	case !validCopyAddr(c.Addr):
-		return mail.Replyf(501, "5.5.4", "copy %s of %s: address %q is none of lmtp://, lmtps://, smtp:// and maildir:", c.Name, d.Name, c.Addr)
-	case lag > lagMax:
-		return mail.Replyf(501, "5.5.4", "copy %s of %s: replay lag %s is above 14d", c.Name, d.Name, mail.FormatDuration(lag))
-	case lag > p.SafetyNetHoldTime:
-		return mail.Replyf(501, "5.5.4", "copy %s of %s: replay lag %s is above safety-net-hold-time %s",
-			c.Name, d.Name, mail.FormatDuration(lag), mail.FormatDuration(p.SafetyNetHoldTime))
-	}
-	return nil
-}
-
-func validCopyAddr(a string) bool {
-	for _, scheme := range []string{"lmtp://", "lmtps://", "smtp://", "maildir:"} {
-		if rest, ok := strings.CutPrefix(a, scheme); ok {
-			return rest != "" && !strings.ContainsAny(rest, " \r\n\x00")
-		}
-	}
-	return false
-}
-
-// databaseUser names an object of the directory that needs the database.
-func (t *tx) databaseUser(name string) string {
-	for d := range t.Domains() {
-		if strings.EqualFold(d.Database, name) {
-			return "domain " + d.Name
-		}
-	}
-	for m := range t.Mailboxes() {
-		if strings.EqualFold(m.Database, name) {
-			return "mailbox " + m.Address
-		}
-	}
-	return ""
 }

@@ -10,8 +10,8 @@ import (
 	"mailraft/mail"
 )
 
-// Params are the parameters of the boundary (SPEC §7): replicated, the same on
-// every member at the same applied index.
+// Params are the parameters of the boundary: replicated, the same on every
+// member at the same applied index.
 type Params struct {
 	SafetyNetHoldTime                time.Duration
 	MessageExpirationTimeout         time.Duration
@@ -45,7 +45,7 @@ type Parameter struct {
 
 const day = 24 * time.Hour
 
-// Parameters are all parameters, in the order of SPEC §7.
+// Parameters are all parameters, in the order in which they are shown.
 var Parameters = []Parameter{
 	{"safety-net-hold-time", "2d", "2d", "how long delivered mail is kept for resubmission",
 		func(p *Params) any { return &p.SafetyNetHoldTime }, between(time.Second, 90*day)},

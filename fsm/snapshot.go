@@ -21,7 +21,7 @@ import (
 // before. Lengths are 4 bytes, big endian.
 const (
 	streamMagic = "mailraft state 1\n"
-	keyMax      = 64 << 10
+	keyMax      = 2 * entrySizeMax // a key is made of parts of one entry
 	valueMax    = 64 << 20
 )
 
