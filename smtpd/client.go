@@ -16,6 +16,7 @@ type client struct {
 	session string // id in logs and in Received's comments
 	address string // as in Received: "192.0.2.1" or "IPv6:…"
 	since   time.Time
+	sender  string // of the transaction that is open, for the log
 }
 
 var (
@@ -109,7 +110,7 @@ func (s *Server) refused(c *wire.Conn, stage string, code int, line string) {
 	s.stats.refused(stage, code)
 	args := []any{"stage", stage, "reply", line, "command", c.Command()}
 	if cl := clientOf(c); cl != nil {
-		args = append(args, "session", cl.session, "remote", cl.address)
+		args = append(args, "session", cl.session, "remote", cl.address, "sender", cl.sender)
 	}
 	s.log.Info("rejected", args...)
 }

@@ -36,6 +36,7 @@ type queue struct {
 	begun, aborted                           int
 	beginErr, writeErr, commitErr, verifyErr error
 	readyErr                                 error
+	panics                                   bool          // in Write
 	hold                                     chan struct{} // commits wait for it
 	committing                               chan struct{} // gets one for every commit that waits
 }
@@ -85,6 +86,9 @@ func (q *queue) Verify(_ context.Context, a mail.Address) error {
 func (u *upload) Write(p []byte) (int, error) {
 	u.q.mu.Lock()
 	defer u.q.mu.Unlock()
+	if u.q.panics {
+		panic("out of order")
+	}
 	if u.q.writeErr != nil {
 		return 0, u.q.writeErr
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 // Queue takes messages. Begin is asked before the client is told to go ahead.
+// When ctx ends the server is closing, and Write and Commit must return.
 type Queue interface {
 	Begin(ctx context.Context) (Upload, error)
 }

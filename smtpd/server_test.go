@@ -236,6 +236,22 @@ func TestGoneDuringCommit(t *testing.T) {
 	}
 }
 
+// A fault of ours is temporary for the client, and ends its connection only.
+func TestPanic(t *testing.T) {
+	q := &queue{panics: true}
+	s, addr, _ := start(t, testConfig(q))
+	p := dial(t, addr)
+	p.send(hello + envelope + "DATA\r\n")
+	p.want("250", "250", "250", "354")
+	p.send("QUIT\r\n.\r\nQUIT\r\n")
+	p.want("421 4.0.0", "!closed")
+	dial(t, addr).cmd("QUIT", "221")
+	s.Close()
+	if q.begun != 1 || q.aborted != 1 || q.got != nil {
+		t.Errorf("%+v", q)
+	}
+}
+
 func TestTraceAndLog(t *testing.T) {
 	q := &queue{}
 	cfg := testConfig(q)

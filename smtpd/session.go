@@ -51,7 +51,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	if err != nil {
 		return smtpError(s.srv.answer("mail", s.client, err))
 	}
-	s.tx = tx
+	s.tx, s.client.sender = tx, tx.env.ReversePath
 	return nil
 }
 
@@ -117,7 +117,7 @@ func (s *session) rcpt(to string) error {
 }
 
 // Reset implements smtp.Session.
-func (s *session) Reset() { s.tx = nil }
+func (s *session) Reset() { s.tx, s.client.sender = nil, "" }
 
 // Logout implements smtp.Session.
 func (s *session) Logout() error { return nil }

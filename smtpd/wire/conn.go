@@ -75,6 +75,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 func (c *Conn) next() error {
+	if c.rerr == net.ErrClosed { // go-smtp reads on after it has closed
+		return c.rerr
+	}
 	if err := c.startImplicit(); err != nil {
 		return err
 	}
