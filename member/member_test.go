@@ -1,0 +1,236 @@
+package member
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mailraft/directory"
+	"mailraft/fsm"
+	"mailraft/internal/ledger"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// house is a boundary in one process.
+type house struct {
+	t       *testing.T
+	ctx     context.Context
+	dir     string
+	configs []Config
+	members []*Member
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func newHouse(t *testing.T, n int) *house {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	h := &house{t: t, ctx: ctx, dir: t.TempDir()}
+	for i := range n {
+		c := Config{Name: fmt.Sprintf("m%d", i+1), Hostname: fmt.Sprintf("m%d.example.test", i+1), Dir: filepath.Join(h.dir, fmt.Sprint(i+1))}
+		c.SMTP.Listen, c.Cluster.Listen, c.HTTP.Listen, c.Disk.SpaceMin = freeAddr(t), freeAddr(t), freeAddr(t), "1MiB"
+		if err := c.complete(); err != nil {
+			t.Fatal(err)
+		}
+		h.configs, h.members = append(h.configs, c), append(h.members, nil)
+	}
+	if _, err := Init(h.configs[0], "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.start(0)
+	h.until("the first member leads", func() bool { return h.members[0].node.Lease().Valid() })
+	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"min-voters": fmt.Sprint(n), "shadow-resubmit-time-span": "3s", "shadow-heartbeat-frequency": "1s"}})
+	h.propose(fsm.KindDatabase, fsm.DatabaseChange{Op: "add", Name: "DB1", Copies: []fsm.Copy{{Name: "a", Addr: "maildir:" + h.mail()}}})
+	h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: "example.test", Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
+	for i := 1; i < n; i++ {
+		token, err := h.members[0].NewToken(ctx, "member", 1, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Join(ctx, h.configs[i], h.configs[0].Cluster.Listen, token); err != nil {
+			t.Fatal(err)
+		}
+		h.start(i)
+		if _, err := Join(ctx, h.configs[i], h.configs[0].Cluster.Listen, token); err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Fatalf("join of a directory that runs: %v", err)
+		}
+	}
+	h.ready()
+	return h
+}
+
+func (h *house) mail() string { return filepath.Join(h.dir, "mail") }
+
+func (h *house) start(i int) {
+	h.t.Helper()
+	m, err := Start(h.configs[i], hclog.New(&hclog.LoggerOptions{Name: h.configs[i].Name, Level: hclog.Warn, Output: os.Stderr}),
+		func(err error) { panic(err) })
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.members[i] = m
+	h.t.Cleanup(func() {
+		if h.members[i] == m {
+			m.Stop()
+		}
+	})
+}
+
+func (h *house) stop(i int) {
+	h.members[i].Stop()
+	h.members[i] = nil
+}
+
+func (h *house) any() *Member {
+	for _, m := range h.members {
+		if m != nil {
+			return m
+		}
+	}
+	h.t.Fatal("no member runs")
+	return nil
+}
+
+func (h *house) propose(k fsm.Kind, body any) fsm.Answer {
+	h.t.Helper()
+	a, err := h.any().Propose(h.ctx, k, body)
+	if err != nil || a.Refused != nil {
+		h.t.Fatalf("kind %d: %v %v", k, err, a.Refused)
+	}
+	return a
+}
+
+func (h *house) until(what string, f func() bool) {
+	h.t.Helper()
+	for !f() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-h.ctx.Done():
+			h.t.Fatalf("%s: %v", what, h.ctx.Err())
+		}
+	}
+}
+
+func (h *house) ready() {
+	h.t.Helper()
+	h.until("all members are ready", func() bool {
+		for _, m := range h.members {
+			if m != nil && (queue{m}).Ready() != nil {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// send sends messages to all running members, and waits until all are there.
+func (h *house) send(n int) {
+	h.t.Helper()
+	s := &ledger.Sender{Ledger: ledger.New(), From: "s@example.org", Count: n, Sessions: 4, Pause: 50 * time.Millisecond,
+		Recipient: func(n int) string { return fmt.Sprintf("u%d@example.test", n%3) },
+		Size:      func(n int) int { return 100 + n*9001%400_000 }}
+	for _, m := range h.members {
+		if m != nil {
+			s.Targets = append(s.Targets, m.smtpAddr)
+		}
+	}
+	s.Run(h.ctx)
+	var a ledger.Audit
+	h.until("all mail arrives", func() bool {
+		var err error
+		if a, err = s.Ledger.Audit(h.mail()); err != nil {
+			h.t.Fatal(err)
+		}
+		return len(a.Lost) == 0
+	})
+	if len(a.Damaged) > 0 || a.Accepted != n || a.Duplicates > a.Explained {
+		h.t.Errorf("audit: %+v", a)
+	}
+}
+
+func (h *house) sameState() {
+	h.t.Helper()
+	hashes, err := h.any().StateHash(h.ctx)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, x := range hashes {
+		if x.Hash == "" || x.Hash != hashes[0].Hash {
+			h.t.Errorf("hashes of the state: %+v", hashes)
+		}
+	}
+}
+
+func TestThreeMembers(t *testing.T) {
+	h := newHouse(t, 3)
+	h.send(60)
+	h.sameState()
+	for _, path := range []string{"/livez", "/readyz?verbose", "/metrics", "/status"} {
+		resp, err := http.Get("http://" + h.members[1].httpAddr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+	h.until("shadow servers acknowledge what is delivered", func() bool {
+		v := h.members[0].fsm.View()
+		defer v.Close()
+		for m := range v.Messages([15]byte{}) {
+			if !m.Acked {
+				return false
+			}
+		}
+		return true
+	})
+
+	// One is away: mail goes on, and what it lacks it fetches on its return.
+	h.stop(1)
+	h.send(40)
+	h.start(1)
+	h.ready()
+	h.until("the member that was away has all content", func() bool {
+		v := h.members[1].fsm.View()
+		defer v.Close()
+		n := 0
+		for c := range v.Contents([16]byte{}) {
+			n++
+			if _, ok := h.members[1].content.Stat(c.ID); !ok {
+				return false
+			}
+		}
+		return n == 100
+	})
+	h.sameState()
+}
+
+// A boundary of one, for trying things out: content on one disk is a majority,
+// and there is nobody to shadow.
+func TestOneMember(t *testing.T) {
+	h := newHouse(t, 1)
+	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"reject-message-on-shadow-failure": "false"}})
+	h.send(10)
+	h.stop(0)
+	h.start(0)
+	h.ready()
+	h.send(10)
+	h.sameState()
+}
