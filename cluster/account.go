@@ -29,6 +29,9 @@ type Report struct {
 // grants is one term's account of leases. Pure: times come in as arguments.
 type grants struct {
 	began time.Duration // boot time when the term was won
+	// older bounds what is left of an earlier leader's leases, counted from
+	// began. Set once, before the term is open.
+	older time.Duration
 
 	mu       sync.Mutex
 	lately   time.Duration // when a quorum last confirmed this leader
@@ -55,7 +58,7 @@ type account struct {
 }
 
 func newGrants(began time.Duration, members []mail.MemberID) *grants {
-	g := &grants{began: began, lately: began, since: began, accounts: map[mail.MemberID]*account{}}
+	g := &grants{began: began, older: leaseMax, lately: began, since: began, accounts: map[mail.MemberID]*account{}}
 	for _, id := range members {
 		g.account(id, began)
 	}
@@ -167,9 +170,9 @@ func (g *grants) overdue(up, down []mail.MemberID, now, span time.Duration) []ma
 
 // over: no lease of the member can be good any more, neither of this term nor
 // of an earlier leader: that one's last grants answered requests that were sent
-// before this term was won, and were for leaseMax at most.
+// before this term was won, and were for g.older at most.
 func (g *grants) over(a *account, now time.Duration) bool {
-	return (!a.leased || now >= a.until) && now >= g.began+withMargin(leaseMax)
+	return (!a.leased || now >= a.until) && now >= g.began+withMargin(g.older)
 }
 
 // decide marks or unmarks a member, and reports whether its leases are over.

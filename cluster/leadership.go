@@ -140,6 +140,7 @@ func (n *Node) termOpened(l *leadership, index uint64) {
 	}
 	_, now := n.cfg.Machine.Applied()
 	l.time.raise(now)
+	l.grants.older = leaseTime(n.cfg.LongestSpan())
 	l.index = index
 	close(l.ready)
 	if n.lead.Load() == l {

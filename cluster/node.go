@@ -56,12 +56,16 @@ type Config struct {
 	Link      Caller
 	Logger    hclog.Logger
 
-	Term     func(term uint64) []byte    // the entry that opens a term, "TermStart"
-	Down     func(id mail.MemberID) bool // is the member down in this member's state
-	Span     func() time.Duration        // shadow-resubmit-time-span in this member's state
-	Complete func() uint64               // this member's content is complete up to this applied index
-	Starts   uint64                      // how often this data directory was started
-	Fatal    func(error)                 // a broken promise: must not return in production; nil exits the process
+	Term func(term uint64) []byte    // the entry that opens a term, "TermStart"
+	Down func(id mail.MemberID) bool // is the member down in this member's state
+	Span func() time.Duration        // shadow-resubmit-time-span in this member's state
+	// LongestSpan is the longest takeover span by which leases that may still be
+	// good were granted, in this member's state: it differs from Span after the
+	// parameter was changed. Asked when a term opens; nil: leases of leaseMax.
+	LongestSpan func() time.Duration
+	Complete    func() uint64 // this member's content is complete up to this applied index
+	Starts      uint64        // how often this data directory was started
+	Fatal       func(error)   // a broken promise: must not return in production; nil exits the process
 
 	Clock             Clock    // nil is the machine's own
 	Timeouts          Timeouts // zero fields take the defaults
@@ -162,6 +166,9 @@ func (c *Config) complete() error {
 	}
 	if c.Clock == nil {
 		c.Clock = systemClock{}
+	}
+	if c.LongestSpan == nil {
+		c.LongestSpan = func() time.Duration { return 3 * leaseMax }
 	}
 	fill(&c.Timeouts.Heartbeat, 2*time.Second)
 	fill(&c.Timeouts.Election, 2*time.Second)

@@ -130,12 +130,13 @@ func (h *host) start() {
 		ID: h.id, Name: h.addr, Addr: h.addr,
 		Machine: h.machine, Log: h.disk, Stable: h.disk, Snapshots: h.snaps,
 		Transport: &slowTransport{h.trans, h}, Link: h, Logger: hclog.NewNullLogger(),
-		Term:     func(term uint64) []byte { return toyEntry(kindTerm, term) },
-		Down:     h.machine.isDown,
-		Span:     func() time.Duration { return h.w.span },
-		Complete: func() uint64 { index, _ := h.machine.Applied(); return index },
-		Fatal:    func(err error) { h.fatal = append(h.fatal, err) },
-		Clock:    h.clock,
+		Term:        func(term uint64) []byte { return toyEntry(kindTerm, term) },
+		Down:        h.machine.isDown,
+		Span:        func() time.Duration { return h.w.span },
+		LongestSpan: func() time.Duration { return h.w.span },
+		Complete:    func() uint64 { index, _ := h.machine.Applied(); return index },
+		Fatal:       func(err error) { h.fatal = append(h.fatal, err) },
+		Clock:       h.clock,
 	})
 	if err != nil {
 		h.w.t.Fatal(err)

@@ -185,6 +185,12 @@ func (m *Member) isDown(id mail.MemberID) bool {
 	return !ok || !mb.Up
 }
 
+func (m *Member) longestSpan() time.Duration {
+	v := m.fsm.View()
+	defer v.Close()
+	return v.LongestSpan()
+}
+
 // damaged drops a copy that did not pass its checksum, so that it is fetched
 // again from a peer.
 func (m *Member) damaged(id mail.ContentID, err error) {

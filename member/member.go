@@ -197,9 +197,10 @@ func (m *Member) startNode(tr raft.Transport, snaps raft.SnapshotStore) error {
 			}
 			return e
 		},
-		Down:     m.isDown,
-		Span:     func() time.Duration { return m.params.get().ShadowResubmitTimeSpan },
-		Complete: m.refill.complete,
+		Down:        m.isDown,
+		Span:        func() time.Duration { return m.params.get().ShadowResubmitTimeSpan },
+		LongestSpan: m.longestSpan,
+		Complete:    m.refill.complete,
 	})
 	if err != nil {
 		return err
