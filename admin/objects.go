@@ -19,6 +19,12 @@ type (
 	Copy         = fsm.Copy
 )
 
+// The kinds of domain.
+const (
+	Accepted = directory.Accepted
+	Relay    = directory.Relay
+)
+
 // Database is a mailbox database.
 type Database struct {
 	Name       string    `json:"name"`

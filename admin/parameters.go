@@ -22,18 +22,24 @@ type Parameter struct {
 	Doc      string `json:"doc"`
 }
 
-func (s *Server) listParameters(_ *http.Request, v *fsm.View, _ As) (iter.Seq[Parameter], error) {
-	return parameters(v.Params()), nil
-}
-
-func parameters(p fsm.Params) iter.Seq[Parameter] {
+// listParameters lists all, or those that the query names.
+func (s *Server) listParameters(r *http.Request, v *fsm.View, _ As) (iter.Seq[Parameter], error) {
+	p, wanted := v.Params(), r.URL.Query()["name"]
+	for _, name := range wanted {
+		if _, ok := fsm.FindParameter(name); !ok {
+			return nil, missing("there is no parameter %q; config show lists them", name)
+		}
+	}
 	return func(yield func(Parameter) bool) {
 		for _, d := range fsm.Parameters {
+			if len(wanted) > 0 && !slices.Contains(wanted, d.Name) {
+				continue
+			}
 			if !yield(Parameter{Name: d.Name, Value: d.Text(p), Default: d.Default, Exchange: d.Exchange, Doc: d.Doc}) {
 				return
 			}
 		}
-	}
+	}, nil
 }
 
 // ParameterOrder is the body of POST /v1/parameters: values by name, an empty

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -227,8 +228,8 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 
 func (s *Server) routeBoundary(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", s.reading(s.status))
-	mux.HandleFunc("GET /v1/members", s.reading(func(r *http.Request, v *fsm.View, as As) (any, error) {
-		return List[MemberInfo]{As: as, Items: membersOf(v, s.Host.Status(r.Context()))}, nil
+	mux.HandleFunc("GET /v1/members", listing(s, func(r *http.Request, v *fsm.View, _ As) (iter.Seq[MemberInfo], error) {
+		return slices.Values(membersOf(v, s.Host.Status(r.Context()))), nil
 	}))
 	mux.HandleFunc("POST /v1/tokens", s.newToken)
 	mux.HandleFunc("POST /v1/state/hash", s.stateHash)

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"mailraft/admin"
+	"mailraft/mail"
+
+	"github.com/urfave/cli/v2"
+)
+
+func boundaryCommand() *cli.Command {
+	return &cli.Command{
+		Name: "boundary", Usage: "the members and who may join them",
+		Subcommands: []*cli.Command{
+			boundaryInitCommand(),
+			{Name: "token", Usage: "print a token with which another host can join", Flags: flags([]cli.Flag{
+				&cli.StringFlag{Name: "role", Value: "member", Usage: "`ROLE` that the token is for"},
+				&cli.IntFlag{Name: "uses", Value: 1, Usage: "how often it can be used: `N`"},
+				&cli.StringFlag{Name: "life", Value: "1h", Usage: "how long it can be used: `TIME`"},
+			}, changeFlags()), Action: asking(0, 0, makeToken)},
+			boundaryJoinCommand(),
+			{Name: "members", Usage: "list the members", Flags: flags(), Action: asking(0, 0, listMembers)},
+		},
+	}
+}
+
+func makeToken(s *session) error {
+	life, err := mail.ParseDuration(s.String("life"))
+	if err != nil {
+		return usageError("--life: %w", err)
+	}
+	var t admin.Token
+	o := admin.TokenOrder{Order: s.order(), Role: s.String("role"), Uses: s.Int("uses"), Life: mail.Duration(life.Milliseconds())}
+	if err := s.client.Post(s.Context.Context, path("tokens"), nil, o, &t); err != nil {
+		return err
+	}
+	return show(s, t, t.Token, func(w io.Writer) {
+		if t.Token == "" {
+			fmt.Fprintln(w, "dry run: no token was made")
+			return
+		}
+		fmt.Fprintf(w, "%s\n\nGood for %d joins in the next %s; it is shown only once. On the other host:\n\n  mailraft boundary join --config FILE --token TOKEN HOST:PORT\n",
+			t.Token, t.Uses, mail.FormatDuration(t.Life.Std()))
+	})
+}
+
+func listMembers(s *session) error {
+	var st admin.Status // the commit index, to say how far a member is behind
+	if s.output == "table" {
+		if err := s.client.Get(s.Context.Context, path("status"), nil, &st); err != nil {
+			return err
+		}
+	}
+	return list(s, path("members"), nil, listing[admin.MemberInfo]{
+		noun: "members", header: "member\tstate\trole\tsite\tsmtp\tbehind\tsince\taddress\tqueue database id",
+		id: func(m admin.MemberInfo) string { return m.ID.String() },
+		row: func(now mail.Time, m admin.MemberInfo) []string {
+			return append(memberRow(now, st.Member.CommitIndex, m), m.Address, m.ID.String())
+		},
+	})
+}
+
+// memberRow is what status and members have in common. Behind is how many
+// entries the member has not applied, as the leader saw it last.
+func memberRow(now mail.Time, commit uint64, m admin.MemberInfo) []string {
+	behind := "-"
+	if m.Seen != nil {
+		behind = fmt.Sprint(commit - min(commit, m.Seen.AppliedIndex))
+	}
+	return []string{m.Name, m.State, m.Role, orDash(m.Site), orDash(m.SMTP), behind, since(now, m.Since)}
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"mailraft/admin"
+	"mailraft/mail"
+
+	"github.com/urfave/cli/v2"
+)
+
+func databaseCommand() *cli.Command {
+	copies := &cli.StringSliceFlag{Name: "copy", Usage: "`NAME=ADDRESS` of a copy: lmtp://, lmtps://, smtp:// or maildir:/path"}
+	address := &cli.StringFlag{Name: "address", Usage: "another `ADDRESS`"}
+	return &cli.Command{
+		Name: "database", Usage: "mailbox databases, and the copies that they live in",
+		Subcommands: []*cli.Command{
+			{Name: "add", Usage: "add a database; its first copy is the active one", ArgsUsage: "NAME", Description: "The flags that describe a copy are for one copy.",
+				Flags: flags([]cli.Flag{copies}, copyFlags(), changeFlags()), Action: asking(1, 1, addDatabase)},
+			{Name: "list", Usage: "list databases and their copies", Flags: flags(), Action: asking(0, 0, func(s *session) error {
+				return list(s, path("databases"), nil, databaseListing())
+			})},
+			{Name: "show", Usage: "show one database", ArgsUsage: "NAME", Flags: flags(), Action: asking(1, 1, showDatabase)},
+			{Name: "remove", Usage: "remove a database that nothing uses", ArgsUsage: "NAME", Flags: flags(changeFlags()),
+				Action: asking(1, 1, func(s *session) error { return changeDatabase(s, "remove", nil) })},
+			{Name: "copy", Usage: "copies of a database", Subcommands: []*cli.Command{
+				{Name: "add", Usage: "add a copy", ArgsUsage: "DATABASE COPY=ADDRESS", Flags: flags(copyFlags(), changeFlags()), Action: asking(2, 3, addCopy)},
+				{Name: "set", Usage: "change a copy; what is not named stays", ArgsUsage: "DATABASE COPY",
+					Flags: flags([]cli.Flag{address}, copyFlags(), changeFlags()), Action: asking(2, 2, setCopy)},
+				{Name: "remove", Usage: "remove copies that are not active", ArgsUsage: "DATABASE COPY…", Flags: flags(changeFlags()), Action: asking(2, -1, removeCopies)},
+			}},
+		},
+	}
+}
+
+func copyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "site", Usage: "`SITE` where it is"},
+		&cli.StringFlag{Name: "lag", Usage: "replay lag, `TIME` up to 14d"},
+		&cli.IntFlag{Name: "preference", Usage: "activation preference `N`: lower is sooner"},
+		&cli.StringFlag{Name: "replication-slack", Usage: "`TIME` subtracted from what it is known to hold; 0 is the parameter's"},
+		&cli.StringFlag{Name: "data-through", Usage: "complete up to `TIME`, RFC 3339"},
+		&cli.StringFlag{Name: "replication", Usage: "live if it is complete whenever it is healthy, else none"},
+	}
+}
+
+// fillCopy lays the flags that were given over a copy.
+func fillCopy(s *session, c *admin.Copy) (err error) {
+	if s.IsSet("address") {
+		c.Addr = s.String("address")
+	}
+	if s.IsSet("site") {
+		c.Site = s.String("site")
+	}
+	if s.IsSet("preference") {
+		c.Preference = s.Int("preference")
+	}
+	if s.IsSet("lag") {
+		err = c.Lag.UnmarshalText([]byte(s.String("lag")))
+	}
+	if s.IsSet("replication-slack") && err == nil {
+		err = c.Slack.UnmarshalText([]byte(s.String("replication-slack")))
+	}
+	if s.IsSet("data-through") && err == nil {
+		err = c.DataThrough.UnmarshalText([]byte(s.String("data-through")))
+	}
+	if s.IsSet("replication") && err == nil {
+		switch s.String("replication") {
+		case "live", "none":
+			c.Live = s.String("replication") == "live"
+		default:
+			err = fmt.Errorf("replication %q: want live or none", s.String("replication"))
+		}
+	}
+	if err != nil {
+		return usageError("%w", err)
+	}
+	return nil
+}
+
+// parseCopy reads "NAME=ADDRESS".
+func parseCopy(text string) (admin.Copy, error) {
+	name, addr, ok := strings.Cut(text, "=")
+	if !ok || name == "" || addr == "" {
+		return admin.Copy{}, usageError("copy %q: want NAME=ADDRESS, as a=lmtp://host:24", text)
+	}
+	return admin.Copy{Name: name, Addr: addr}, nil
+}
+
+func changeDatabase(s *session, op string, copies []admin.Copy) error {
+	return s.change(path("databases"), nil, admin.DatabaseOrder{Order: s.order(), Op: op, Name: s.Args().First(), Copies: copies})
+}
+
+func addDatabase(s *session) error {
+	var copies []admin.Copy
+	for _, text := range s.StringSlice("copy") {
+		c, err := parseCopy(text)
+		if err == nil {
+			err = fillCopy(s, &c)
+		}
+		if err != nil {
+			return err
+		}
+		copies = append(copies, c)
+	}
+	if len(copies) != 1 {
+		for _, f := range copyFlags() {
+			if s.IsSet(f.Names()[0]) {
+				return usageError("--%s describes one copy; add the others with: mailraft database copy add", f.Names()[0])
+			}
+		}
+	}
+	return changeDatabase(s, "add", copies)
+}
+
+func addCopy(s *session) error {
+	text := strings.Join(s.Args().Slice()[1:], "=") // NAME=ADDRESS, or NAME ADDRESS
+	c, err := parseCopy(text)
+	if err == nil {
+		err = fillCopy(s, &c)
+	}
+	if err != nil {
+		return err
+	}
+	return changeDatabase(s, "copy-add", []admin.Copy{c})
+}
+
+func setCopy(s *session) error {
+	var d admin.One[admin.Database]
+	if err := s.client.Get(s.Context.Context, path("databases", s.Args().First()), nil, &d); err != nil {
+		return err
+	}
+	c := admin.Copy{Name: s.Args().Get(1)}
+	for _, x := range d.Item.Copies {
+		if x.Name == c.Name {
+			c = x
+		}
+	}
+	if err := fillCopy(s, &c); err != nil {
+		return err
+	}
+	return changeDatabase(s, "copy-set", []admin.Copy{c})
+}
+
+func removeCopies(s *session) error {
+	names, err := s.names(1)
+	if err != nil {
+		return err
+	}
+	var copies []admin.Copy
+	for _, n := range names {
+		copies = append(copies, admin.Copy{Name: n})
+	}
+	return changeDatabase(s, "copy-remove", copies)
+}
+
+func databaseListing() listing[admin.Database] {
+	return listing[admin.Database]{
+		noun: "databases", header: "database\tactive\tactivation\tsince\tcopies", id: func(d admin.Database) string { return d.Name },
+		row: func(now mail.Time, d admin.Database) []string {
+			var copies []string
+			for _, c := range d.Copies {
+				copies = append(copies, c.Name+"="+c.Addr)
+			}
+			return []string{d.Name, orDash(d.Active), fmt.Sprint(d.Activation), since(now, d.Since), strings.Join(copies, " ")}
+		},
+	}
+}
+
+func showDatabase(s *session) error {
+	var one admin.One[admin.Database]
+	if err := s.client.Get(s.Context.Context, path("databases", s.Args().First()), nil, &one); err != nil {
+		return err
+	}
+	if s.output != "table" {
+		return showOne(s, one, databaseListing())
+	}
+	d := one.Item
+	fmt.Fprintf(s.out, "%s: activation %d of copy %s, %s ago, as of index %d\n\n", d.Name, d.Activation, orDash(d.Active), since(one.Time, d.Since), one.Index)
+	t := table(s.out, "copy\taddress\tsite\tlag\tpreference\tslack\tdata through\treplication")
+	for _, c := range d.Copies {
+		replication, slack := "-", "default"
+		if c.Live {
+			replication = "live"
+		}
+		if c.Slack != 0 {
+			slack = mail.FormatDuration(c.Slack.Std())
+		}
+		t.row(c.Name, c.Addr, orDash(c.Site), mail.FormatDuration(c.Lag.Std()), itoa(c.Preference), slack, orDash(c.DataThrough.String()), replication)
+	}
+	return t.Flush()
+}
+
+// showOne prints one object as its listing would.
+func showOne[T any](s *session, one admin.One[T], l listing[T]) error {
+	return show(s, one, l.id(one.Item), func(w io.Writer) {
+		t := table(w, l.header)
+		t.row(l.row(one.Time, one.Item)...)
+		t.Flush()
+		fmt.Fprintf(w, "as of index %d\n", one.Index)
+	})
+}
