@@ -48,11 +48,9 @@ func TestOnlyUnknownEntriesAreFatal(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
 			m.boundary()
-			var err error
-			m.f.fatal = func(e error) { err = e }
-			m.log(&raft.Log{Type: raft.LogCommand, Data: c.data})
-			if (err != nil) != c.fatal {
-				t.Errorf("fatal: %v", err)
+			m.add(&raft.Log{Type: raft.LogCommand, Data: c.data})
+			if (m.fatal != nil) != c.fatal {
+				t.Errorf("fatal: %v", m.fatal)
 			}
 		})
 	}

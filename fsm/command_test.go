@@ -1,0 +1,367 @@
+package fsm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"mailraft/directory"
+	"mailraft/mail"
+)
+
+// commands are what a script line may begin with.
+var commands map[string]func(*script, args) string
+
+func init() {
+	commands = map[string]func(*script, args) string{
+		// Entries of the log, in the order of their kinds.
+		"term-start":    (*script).termStart,
+		"tick":          (*script).tick,
+		"accept":        (*script).accept,
+		"withdraw":      (*script).withdraw,
+		"report":        (*script).report,
+		"discard":       (*script).discard,
+		"expire":        func(s *script, a args) string { return s.apply(KindExpire, s.limit(a)) },
+		"member-add":    (*script).memberAdd,
+		"member-down":   func(s *script, a args) string { return s.apply(KindMemberDown, s.change(a)) },
+		"member-up":     func(s *script, a args) string { return s.apply(KindMemberUp, s.change(a)) },
+		"takeover":      func(s *script, a args) string { return s.apply(KindTakeover, s.change(a)) },
+		"protect":       func(s *script, a args) string { return s.apply(KindProtect, s.limit(a)) },
+		"expand":        func(s *script, a args) string { return s.apply(KindExpand, Expand{ID: s.id(a.word(0))}) },
+		"configure":     (*script).configure,
+		"directory":     (*script).directory,
+		"group-of":      (*script).groupOf,
+		"database":      (*script).database,
+		"token":         (*script).token,
+		"queue":         (*script).queue,
+		"message":       (*script).message,
+		"mark":          (*script).mark,
+		"found":         (*script).found,
+		"configuration": (*script).configuration,
+		// The world around.
+		"boundary": (*script).three,
+		"upload":   (*script).upload,
+		"advance":  (*script).advance,
+		"until":    (*script).until,
+		"restart":  (*script).restart,
+		"crash":    (*script).crashed,
+		"install":  (*script).installed,
+		"dump":     (*script).dump,
+	}
+}
+
+func (s *script) apply(k Kind, body any) string { return s.show(s.do(k, body)) }
+
+// until repeats a command until it says that there is no more.
+func (s *script) until(a args) string {
+	line := strings.Join(a.words, " ")
+	for _, p := range a.pairs {
+		line += " " + p[0] + "=" + p[1]
+	}
+	n := 1
+	for ; strings.Contains(s.command(line), "more"); n++ {
+		if n > 1000 {
+			s.fail("no end")
+		}
+	}
+	return fmt.Sprintf("done in %d", n)
+}
+
+func (s *script) show(a Answer) string {
+	var out []string
+	if a.Refused != nil {
+		out = append(out, a.Refused.String())
+	}
+	if a.Count > 0 {
+		out = append(out, strconv.Itoa(a.Count))
+	}
+	for i, r := range a.Items {
+		if r != nil {
+			out = append(out, fmt.Sprintf("%d: %s", i, r))
+		}
+	}
+	if a.More {
+		out = append(out, "more")
+	}
+	if len(out) == 0 {
+		return "ok"
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *script) limit(a args) Limit { return Limit{Rows: s.int(a.get("rows", "100"))} }
+
+func (s *script) change(a args) MemberChange {
+	return MemberChange{Member: s.member(a.word(0)), Rows: s.int(a.get("rows", "100")), Term: uint64(s.int(a.get("term", "0"))),
+		Addr: a.get("addr", ""), Site: a.get("site", "")}
+}
+
+func (s *script) found(a args) string {
+	id := s.member(a.word(0))
+	return s.apply(KindFound, Found{Boundary: a.get("boundary", "b1"), Name: "test", First: Member{ID: id, Name: a.word(0), Addr: "a"}})
+}
+
+func (s *script) configuration(a args) string {
+	s.voters(s.memberList(a.get("voters", "")), s.memberList(a.get("learners", "")))
+	return ""
+}
+
+// three is a boundary of three members, with sites if told so.
+func (s *script) three(a args) string {
+	s.boundary()
+	for i := range 3 {
+		if site := a.get("m"+strconv.Itoa(i+1), ""); site != "" {
+			s.must(KindMemberUp, MemberChange{Member: mail.MemberID(i + 1), Addr: "a", Site: site})
+		}
+	}
+	return ""
+}
+
+func (s *script) termStart(a args) string {
+	return s.apply(KindTermStart, TermStart{Term: uint64(s.int(a.word(0))), Leader: s.member(a.word(1))})
+}
+
+// tick m2=now m3=17: content is complete up to there.
+func (s *script) tick(a args) string {
+	var t Tick
+	for _, p := range a.pairs {
+		c := Complete{Member: s.member(p[0]), Index: uint64(len(s.log))}
+		if p[1] != "now" {
+			c.Index = uint64(s.int(p[1]))
+		}
+		t.Complete = append(t.Complete, c)
+	}
+	return s.apply(KindTick, t)
+}
+
+func (s *script) advance(a args) string {
+	s.now = s.now.Add(s.span(a.word(0)))
+	return ""
+}
+
+// upload A closes an upload: from here its not-after counts.
+func (s *script) upload(a args) string {
+	name := a.word(0)
+	sub := s.submission(byte(len(s.subs)+1), s.member(a.get("primary", "m1")), s.memberList(a.get("holders", "m1,m2,m3"))...)
+	sub.Content.NotAfter = s.now.Add(s.span(a.get("not-after", "10m")))
+	sub.Envelope = mail.Envelope{ReversePath: a.get("from", "s@example.org"), Recipients: strings.Split(a.get("to", "alice@example.test"), ",")}
+	if sub.Envelope.Recipients[0] == "" {
+		sub.Envelope.Recipients = nil
+	}
+	sub.Fields.MessageID = a.get("message-id", "")
+	s.subs[name] = sub
+	return ""
+}
+
+// accept A …: the upload of that name, closed now if it was not before.
+func (s *script) accept(a args) string {
+	name := a.word(0)
+	if _, ok := s.subs[name]; !ok {
+		s.upload(a)
+	}
+	answer := s.do(KindAccept, Accept{Submission: s.subs[name]})
+	return s.named(name, answer)
+}
+
+func (s *script) named(name string, a Answer) string {
+	if a.ID.IsZero() {
+		return s.show(a)
+	}
+	if known := s.names[a.ID]; known != "" {
+		return "accepted as " + known + " before"
+	}
+	s.ids[name], s.names[a.ID] = a.ID, name
+	return "accepted"
+}
+
+func (s *script) withdraw(a args) string {
+	name := a.word(0)
+	if _, ok := s.subs[name]; !ok {
+		s.upload(a)
+	}
+	return s.named(name, s.do(KindWithdraw, Withdraw{Content: s.subs[name].Content.ID}))
+}
+
+// report m1 A 0=delivered@a/1 1=deferred+5m 2=failed dsn=D: D is an upload of
+// the reporter's, closed now if it was not before.
+func (s *script) report(a args) string {
+	r := mail.Report{ID: s.id(a.word(1))}
+	for _, p := range a.pairs {
+		if i, err := strconv.Atoi(p[0]); err == nil {
+			r.Outcomes = append(r.Outcomes, s.outcome(i, p[1]))
+		}
+	}
+	if d := a.get("dsn", ""); d != "" {
+		if _, ok := s.subs[d]; !ok {
+			s.upload(args{words: []string{d}, pairs: append([][2]string{{"from", ""}, {"primary", a.word(0)}}, a.pairs...)})
+		}
+		sub := s.subs[d]
+		r.DSN = &sub
+	}
+	return s.apply(KindReport, Report{Member: s.member(a.word(0)), Reports: []mail.Report{r}})
+}
+
+var results = map[string]mail.Result{"delivered": mail.Delivered, "relayed": mail.Relayed, "deferred": mail.Deferred,
+	"failed": mail.Failed, "expired": mail.Expired, "nonsense": 77}
+
+func (s *script) outcome(i int, text string) mail.Outcome {
+	o := mail.Outcome{Recipient: i, Activation: 1, Copy: "a", Remote: "host"}
+	text, duplicate := strings.CutSuffix(text, "!")
+	text, at, ok := strings.Cut(text, "@")
+	if ok {
+		name, n, _ := strings.Cut(at, "/")
+		o.Copy, o.Activation = name, uint64(s.int(n))
+	}
+	text, next, ok := strings.Cut(text, "+")
+	if ok {
+		o.Next = s.now.Add(s.span(next))
+	}
+	o.Result, ok = results[text]
+	if !ok {
+		s.fail("there is no result %q", text)
+	}
+	o.Duplicate = duplicate
+	o.Reply = mail.Reply{Code: map[mail.Result]int{mail.Delivered: 250, mail.Relayed: 250, mail.Deferred: 451}[o.Result], Text: text}
+	if o.Reply.Code == 0 {
+		o.Reply.Code = 550
+	}
+	return o
+}
+
+// discard m2 A B; without names, all that wait for the member.
+func (s *script) discard(a args) string {
+	d := Discard{Member: s.member(a.word(0)), IDs: s.idList(a.words[1:])}
+	if d.IDs == nil {
+		v := s.f.View()
+		defer v.Close()
+		for id := range v.Discards(d.Member) {
+			d.IDs = append(d.IDs, id)
+		}
+	}
+	return s.apply(KindDiscard, d)
+}
+
+func (s *script) token(a args) string {
+	return s.apply(KindToken, TokenAdd{Hash: [32]byte{1: a.word(0)[0]}, Role: a.get("role", "member"),
+		Until: s.now.Add(s.span(a.get("life", "1h"))), Uses: s.int(a.get("uses", "1"))})
+}
+
+func (s *script) memberAdd(a args) string {
+	m := Member{ID: s.member(a.word(0)), Name: a.get("name", a.word(0)), Addr: "a", Site: a.get("site", "")}
+	return s.apply(KindMemberAdd, MemberAdd{Member: m, Token: [32]byte{1: a.get("token", "x")[0]}})
+}
+
+func (s *script) configure(a args) string {
+	set := map[string]string{}
+	for _, p := range a.pairs {
+		set[p[0]] = p[1]
+	}
+	return s.apply(KindConfigure, Configure{Set: set})
+}
+
+// directory domain NAME … ; mailbox ADDRESS … ; group … ; remove KIND NAME: one entry.
+func (s *script) directory(a args) string {
+	var d Directory
+	word := func(i int) string { return a.word(i) }
+	list := func(k string) []string {
+		if a.get(k, "") == "" {
+			return nil
+		}
+		return strings.Split(a.get(k, ""), ",")
+	}
+	switch word(0) {
+	case "domain":
+		x := directory.Domain{Name: word(1), Kind: directory.Accepted, Database: a.get("database", ""), AnyMailbox: a.get("any", "") == "true"}
+		if x.NextHop = a.get("next-hop", ""); x.NextHop != "" {
+			x.Kind = directory.Relay
+		}
+		d.Domains = append(d.Domains, x)
+	case "mailbox":
+		for _, address := range a.words[1:] {
+			d.Mailboxes = append(d.Mailboxes, directory.Mailbox{Address: address, Database: a.get("database", "DB1"), Aliases: list("aliases")})
+		}
+	case "group":
+		d.Groups = append(d.Groups, directory.Group{Address: word(1), Members: list("members")})
+	case "remove":
+		d.Remove = append(d.Remove, ObjectName{Kind: word(1), Name: word(2)})
+	default:
+		s.fail("directory knows no %q", word(0))
+	}
+	return s.apply(KindDirectory, d)
+}
+
+// groupOf big@example.test from=1 to=2500 also=x@y: members u1@ to u2500@.
+func (s *script) groupOf(a args) string {
+	g := directory.Group{Address: a.word(0)}
+	for n := s.int(a.get("from", "1")); n <= s.int(a.get("to", "1")); n++ {
+		g.Members = append(g.Members, fmt.Sprintf("u%d@example.test", n))
+	}
+	if also := a.get("also", ""); also != "" {
+		g.Members = append(g.Members, strings.Split(also, ",")...)
+	}
+	return s.apply(KindDirectory, Directory{Groups: []directory.Group{g}})
+}
+
+// database add DB2 a=maildir:/x b=lmtp://host:24 lag=2h: copies by name.
+func (s *script) database(a args) string {
+	c := DatabaseChange{Op: a.word(0), Name: a.word(1)}
+	for _, p := range a.pairs {
+		if p[0] != "lag" {
+			c.Copies = append(c.Copies, Copy{Name: p[0], Addr: p[1], Lag: mail.Duration(s.span(a.get("lag", "0")).Milliseconds())})
+		}
+	}
+	return s.apply(KindDatabase, c)
+}
+
+func (s *script) queue(a args) string {
+	return s.apply(KindQueue, QueueChange{Key: a.word(1), Suspend: a.word(0) == "suspend", Reason: a.get("reason", ""), By: a.get("by", "")})
+}
+
+func (s *script) message(a args) string {
+	return s.apply(KindMessage, MessageChange{Op: a.word(0), IDs: s.idList(a.words[1:]), Reason: a.get("reason", ""), By: a.get("by", "")})
+}
+
+// mark compares the hash that the machine computes with that of its tables.
+func (s *script) mark(args) string {
+	a := s.must(KindMark, Mark{})
+	_, wait, ok := s.f.HashAt(a.Index)
+	if !ok {
+		return "no hash"
+	}
+	<-wait
+	if sum, _, _ := s.f.HashAt(a.Index); sum != s.hash() {
+		return "another hash"
+	}
+	return "hash of the state"
+}
+
+func (s *script) restart(args) string {
+	s.close()
+	s.open(s.fs)
+	return ""
+}
+
+// crashed loses what was not synced, and replays it.
+func (s *script) crashed(args) string {
+	rng := rand.New(rand.NewPCG(2, uint64(len(s.log))))
+	want := s.hash()
+	s.replay(s.log[s.crash(rng):], 3, rng)
+	if s.hash() != want {
+		return "another state"
+	}
+	return "same state"
+}
+
+// installed goes on with a second machine that got the state as a snapshot.
+func (s *script) installed(args) string {
+	want := s.hash()
+	to := newMachine(s.t)
+	s.install(to)
+	if to.hash() != want {
+		return "another state"
+	}
+	to.log, to.now = s.log, s.now
+	s.machine = to
+	return "same state"
+}

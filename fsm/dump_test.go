@@ -1,0 +1,254 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mailraft/mail"
+)
+
+// dump shows a part of the state: a message by name, or a table.
+func (s *script) dump(a args) string {
+	v := s.f.View()
+	defer v.Close()
+	show, ok := map[string]func(*View, args) string{
+		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
+		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
+		"suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "directory": s.dumpDirectory,
+	}[a.word(0)]
+	if ok {
+		out := show(v, a)
+		if out == "" {
+			return "none"
+		}
+		return out
+	}
+	m, ok := v.Message(s.id(a.word(0)))
+	if !ok {
+		return "gone"
+	}
+	return s.line(m) + s.recipients(m)
+}
+
+// clock is a time of a script: of day, with the days since it began.
+func clock(t mail.Time) string {
+	if t == 0 {
+		return "-"
+	}
+	out := strings.TrimSuffix(t.Std().Format("15:04:05.000"), ".000")
+	if d := int(t.Std().YearDay()) - 1; d > 0 {
+		out = fmt.Sprintf("%dd+%s", d, out)
+	}
+	return out
+}
+
+func name(id mail.MemberID) string {
+	if id == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("m%d", uint64(id))
+}
+
+func namesOf(ids []mail.MemberID) string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, name(id))
+	}
+	return strings.Join(out, ",")
+}
+
+func (s *script) line(m *Message) string {
+	out := fmt.Sprintf("%s: active primary=%s shadow=%s", s.names[m.ID], name(m.Primary), name(m.Shadow))
+	if !m.Active() {
+		out = fmt.Sprintf("%s: finished=%s primary=%s shadow=%s", s.names[m.ID], clock(m.Finished), name(m.Primary), name(m.Shadow))
+	}
+	for _, f := range []struct {
+		word string
+		set  bool
+	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"suspended", m.Suspended}, {"held", m.Held},
+		{"expanding", m.Expanding}, {"primary-end=" + clock(m.PrimaryEnd), m.PrimaryEnd != 0},
+		{"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
+		if f.set {
+			out += " " + f.word
+		}
+	}
+	return out + "\n"
+}
+
+// recipients shows up to eight of them, and counts the others.
+func (s *script) recipients(m *Message) string {
+	var b strings.Builder
+	for i := range m.Recipients[:min(len(m.Recipients), 8)] {
+		r := &m.Recipients[i]
+		fmt.Fprintf(&b, "  %d %s %s %s", i, r.Address, r.Destination(), r.State)
+		if r.State == Pending {
+			fmt.Fprintf(&b, " next=%s", clock(r.Next))
+		} else {
+			fmt.Fprintf(&b, " at=%s", clock(r.Done))
+		}
+		if r.Attempts > 0 {
+			fmt.Fprintf(&b, " attempts=%d", r.Attempts)
+		}
+		if r.Activation > 0 {
+			fmt.Fprintf(&b, " copy=%s/%d", r.Copy, r.Activation)
+		}
+		if r.Gone {
+			b.WriteString(" gone")
+		}
+		if r.Original != "" {
+			b.WriteString(" from=" + r.Original)
+		}
+		if r.Reply != nil {
+			b.WriteString(" (" + r.Reply.String() + ")")
+		}
+		b.WriteByte('\n')
+	}
+	if n := len(m.Recipients) - 8; n > 0 {
+		fmt.Fprintf(&b, "  and %d more\n", n)
+	}
+	return b.String()
+}
+
+func (s *script) dumpAll(v *View, _ args) (out string) {
+	for m := range v.Messages(mail.ID{}) {
+		out += s.line(m)
+	}
+	return out
+}
+
+func (s *script) dumpEvents(v *View, a args) (out string) {
+	m, ok := v.Message(s.id(a.word(1)))
+	if !ok {
+		return "gone"
+	}
+	for _, e := range m.Events {
+		out += fmt.Sprintf("%s %s %s %s", clock(e.At), e.Kind, name(e.Member), e.Recipient)
+		text := e.Text
+		for n, id := range s.ids {
+			text = strings.ReplaceAll(text, id.String(), n)
+		}
+		if out = strings.TrimRight(out, " "); text != "" {
+			out += " (" + text + ")"
+		}
+		if e.Times > 0 {
+			out += fmt.Sprintf(" %d times", e.Times)
+		}
+		out += "\n"
+	}
+	return out
+}
+
+func (s *script) dumpMembers(v *View, _ args) (out string) {
+	for m := range v.Members() {
+		out += fmt.Sprintf("%s %s up=%v since=%s complete=%d phase=%d", name(m.ID), m.Name, m.Up, clock(m.Since), m.Complete, m.Phase)
+		if m.Site != "" {
+			out += " site=" + m.Site
+		}
+		out += "\n"
+	}
+	return out
+}
+
+func (s *script) dumpBoundary(v *View, _ args) string {
+	b, _ := v.Boundary()
+	return fmt.Sprintf("%s opened=%v voters=%s learners=%s term=%d leader=%s", b.Boundary, b.Opened, namesOf(b.Voters), namesOf(b.Learners), b.Term, name(b.Leader))
+}
+
+func (s *script) dumpDue(v *View, a args) (out string) {
+	for d := range v.Destinations(s.member(a.word(1))) {
+		out += d + ":"
+		n := 0
+		for w := range v.Due(s.member(a.word(1)), d) {
+			if n++; n <= 10 {
+				out += fmt.Sprintf(" %s at %s", s.names[w.ID], clock(w.Next))
+			}
+		}
+		if n > 10 {
+			out += fmt.Sprintf(" and %d more", n-10)
+		}
+		out += "\n"
+	}
+	return out
+}
+
+func (s *script) dumpDiscards(v *View, a args) (out string) {
+	for id := range v.Discards(s.member(a.word(1))) {
+		out += s.names[id] + "\n"
+	}
+	return out
+}
+
+// dumpSafetyNet DB1 start=-1h end=0s: times from now.
+func (s *script) dumpSafetyNet(v *View, a args) (out string) {
+	start, end := mail.Time(0), mail.Time(0)
+	if a.has("start") {
+		start = s.now.Add(s.span(a.get("start", "")))
+	}
+	if a.has("end") {
+		end = s.now.Add(s.span(a.get("end", "")))
+	}
+	for d := range v.SafetyNet(a.word(1), start, end) {
+		out += fmt.Sprintf("%s %s recipient %d\n", clock(d.At), s.names[d.ID], d.Recipient)
+	}
+	return out
+}
+
+func (s *script) dumpContents(v *View, _ args) (out string) {
+	for row := range rows[contentRow](v.Tables, tab(tabContent)) {
+		n := "?"
+		for name, sub := range s.subs {
+			if sub.Content.ID == row.Content.ID {
+				n = name
+			}
+		}
+		out += fmt.Sprintf("%s %d\n", n, row.Refs)
+	}
+	return out
+}
+
+func (s *script) dumpSuspended(v *View, _ args) (out string) {
+	for x := range v.Suspensions() {
+		out += fmt.Sprintf("%q %s by=%s reason=%s\n", x.Key, clock(x.At), x.By, x.Reason)
+	}
+	return out
+}
+
+func (s *script) dumpDatabases(v *View, _ args) (out string) {
+	for d := range v.Databases() {
+		out += fmt.Sprintf("%s active=%s/%d since=%s", d.Name, d.Active, d.Activation, clock(d.Since))
+		for _, c := range d.Copies {
+			out += fmt.Sprintf(" %s=%s", c.Name, c.Addr)
+		}
+		out += "\n"
+	}
+	return out
+}
+
+// dumpParams shows those that differ from their defaults.
+func (s *script) dumpParams(v *View, _ args) (out string) {
+	p := v.Params()
+	for _, d := range Parameters {
+		if t := d.Text(p); t != d.Text(Defaults()) {
+			out += d.Name + " " + t + "\n"
+		}
+	}
+	return out + fmt.Sprintf("longest span %s\n", mail.FormatDuration(v.LongestSpan()))
+}
+
+func (s *script) dumpDirectory(v *View, _ args) (out string) {
+	for d := range v.Domains() {
+		out += fmt.Sprintf("domain %s %s database=%s any=%v next-hop=%s\n", d.Name, d.Kind, d.Database, d.AnyMailbox, d.NextHop)
+	}
+	var boxes []string
+	for m := range v.Mailboxes() {
+		boxes = append(boxes, fmt.Sprintf("mailbox %s database=%s aliases=%s\n", m.Address, m.Database, strings.Join(m.Aliases, ",")))
+	}
+	for _, b := range slices.Compact(boxes) {
+		out += b
+	}
+	for g := range v.Groups() {
+		out += fmt.Sprintf("group %s version=%d members=%d\n", g.Address, g.Version, len(g.Members))
+	}
+	return out
+}

@@ -1,0 +1,194 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"mailraft/mail"
+)
+
+// check fails the test if the state breaks a rule that holds after every
+// entry, whatever came before.
+func (m *machine) check() {
+	m.t.Helper()
+	if m.fatal != nil {
+		m.t.Fatalf("the process would have stopped: %v", m.fatal)
+	}
+	v := m.f.View()
+	defer v.Close()
+	if err := invariants(v.Tables); err != nil {
+		m.t.Fatalf("at entry %d:\n%v", len(m.log), err)
+	}
+}
+
+// invariants are the rules. See DESIGN.md, "What holds after every entry".
+func invariants(t Tables) error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	members := map[mail.MemberID]Member{}
+	for m := range t.Members() {
+		members[m.ID] = m
+	}
+	want := map[string]bool{} // index keys
+	refs := map[mail.ContentID]int{}
+	pins := map[string]int{}
+	for m := range t.Messages(mail.ID{}) {
+		for _, k := range m.indexes() {
+			want[string(k)] = true
+		}
+		refs[m.Content.ID]++
+		for _, g := range m.Pinned {
+			pins[string(tab(tabDirectory).byte('g').str(g.Address).u64(g.Version))]++
+		}
+		checkOwner(m, members, bad)
+		checkWork(t, m, bad)
+	}
+	for _, table := range []byte{tabDiscard, tabExpiry, tabMessageID, tabChild, tabSafetyNet, tabOwner, tabDue, tabShadow, tabNeed, tabExpand} {
+		for k := range t.Scan(tab(table), tab(table).end()) {
+			if !want[string(k)] {
+				bad("index key %q without a row that makes it", k)
+			}
+			delete(want, string(k))
+		}
+	}
+	for k := range want {
+		bad("index key %q is missing", k)
+	}
+	checkContents(t, refs, bad)
+	checkGroups(t, pins, bad)
+	checkSubmissions(t, bad)
+	return errors.Join(errs...)
+}
+
+// checkOwner: exactly one member owns a message, and nobody waits for a member
+// that is down and will not be looked at again.
+func checkOwner(m *Message, members map[mail.MemberID]Member, bad func(string, ...any)) {
+	owner, ok := members[m.Primary]
+	shadow, shadowed := members[m.Shadow]
+	switch {
+	case !ok:
+		bad("%s: owned by %s, who is no member", m.ID, m.Primary)
+	case m.Shadow == m.Primary:
+		bad("%s: %s is its own shadow", m.ID, m.Primary)
+	case m.Shadow != 0 && !shadowed:
+		bad("%s: shadowed by %s, who is no member", m.ID, m.Shadow)
+	case m.Active() && !owner.Up && owner.Phase == PhaseDone && !m.Waiting:
+		bad("%s: its owner %s is down, the takeover is over, and it does not wait", m.ID, m.Primary)
+	case m.Active() && m.Shadow != 0 && !shadow.Up && shadow.Phase == PhaseDone:
+		bad("%s: its shadow server %s is down, and the takeover is over", m.ID, m.Shadow)
+	case !m.Active() && (m.Waiting || m.Held || m.Suspended || m.Expanding || m.Marked):
+		bad("%s: finished, and still waiting for something", m.ID)
+	case m.PrimaryEnd != 0 && (m.Active() || m.Shadow == 0):
+		bad("%s: its Primary Safety Net entry is over, and there is no shadow", m.ID)
+	}
+}
+
+// checkWork: an active message has somebody to deliver to now, or a reason why
+// not that ends; a finished one has nobody pending.
+func checkWork(t Tables, m *Message, bad func(string, ...any)) {
+	pending := 0
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		if (r.State == Pending) != (r.Done == 0) {
+			bad("%s: recipient %d is %s and was done at %v", m.ID, i, r.State, r.Done)
+		}
+		if r.State == Pending {
+			pending++
+		}
+	}
+	parent, _ := t.Message(m.Parent)
+	switch {
+	case !m.Active() && pending > 0:
+		bad("%s: finished with %d recipients pending", m.ID, pending)
+	case m.Active() && pending == 0 && !m.Expanding:
+		bad("%s: active with nobody to deliver to", m.ID)
+	case m.Held && !parent.Expanding:
+		bad("%s: held, and its parent %s will not release it", m.ID, m.Parent)
+	}
+	if !m.Expanding {
+		k := tab(tabSeen).id(m.ID)
+		for range t.Scan(k, k.end()) {
+			bad("%s: remembers whom it reached, and is not expanded", m.ID)
+			break
+		}
+	}
+}
+
+// checkContents: a content is counted for exactly the rows that refer to it.
+func checkContents(t Tables, refs map[mail.ContentID]int, bad func(string, ...any)) {
+	for row := range rows[contentRow](t, tab(tabContent)) {
+		if refs[row.Content.ID] != row.Refs {
+			bad("content %s: %d references counted, %d rows", row.Content.ID, row.Refs, refs[row.Content.ID])
+		}
+		delete(refs, row.Content.ID)
+	}
+	for id, n := range refs {
+		bad("content %s: %d rows, and not counted at all", id, n)
+	}
+}
+
+// checkGroups: a version of a group is kept for being current, and for each
+// expansion that holds it.
+func checkGroups(t Tables, pins map[string]int, bad func(string, ...any)) {
+	for g := range t.Groups() {
+		pins[string(tab(tabDirectory).byte('g').str(g.Key()).u64(g.Version))]++
+	}
+	k := tab(tabDirectory).byte('g')
+	for gk, b := range t.Scan(k, k.end()) {
+		var row groupRow
+		t.decode(gk, b, &row)
+		if pins[string(gk)] != row.Refs || row.Refs == 0 {
+			bad("group version %q: %d holders counted, %d there", gk, row.Refs, pins[string(gk)])
+		}
+		delete(pins, string(gk))
+	}
+	for gk := range pins {
+		bad("group version %q is held and not there", gk)
+	}
+}
+
+// checkSubmissions: each remembered answer has its day of being forgotten.
+func checkSubmissions(t Tables, bad func(string, ...any)) {
+	var ends, ids []string
+	for k := range t.Scan(tab(tabSubmitted), tab(tabSubmitted).end()) {
+		ends = append(ends, string(k[2+8:]))
+	}
+	for k := range t.Scan(tab(tabSubmission), tab(tabSubmission).end()) {
+		ids = append(ids, string(k[2:]))
+	}
+	slices.Sort(ends)
+	if !slices.Equal(ids, ends) {
+		bad("%d answers remembered, %d to be forgotten", len(ids), len(ends))
+	}
+}
+
+// A rule that is broken is found: else the tests that use them prove nothing.
+func TestInvariantsSeeDamage(t *testing.T) {
+	for name, damage := range map[string]func(*tx, *edit){
+		"index key gone":      func(t *tx, e *edit) { t.batch.Delete(e.before[0]) },
+		"index key too many":  func(t *tx, e *edit) { t.batch.Set(tab(tabNeed).id(e.ID), nil) },
+		"content not counted": func(t *tx, e *edit) { t.batch.Delete(tab(tabContent).bytes(e.Content.ID[:])) },
+		"own shadow":          func(t *tx, e *edit) { e.Shadow = e.Primary; t.save(e) },
+		"nobody pending":      func(t *tx, e *edit) { e.Recipients = nil; t.save(e) },
+		"held for ever":       func(t *tx, e *edit) { e.Held = true; t.save(e) },
+		"owner is nobody":     func(t *tx, e *edit) { e.Primary = 99; t.save(e) },
+		"answer kept for ever": func(t *tx, e *edit) {
+			t.batch.DeleteRange(tab(tabSubmitted), tab(tabSubmitted).end())
+		},
+	} {
+		m := newMachine(t)
+		m.boundary()
+		id := m.must(KindAccept, Accept{Submission: m.submission(1, m1, m1, m2)}).ID
+		m.check()
+		x := m.f.begin()
+		damage(x, x.open(id))
+		m.f.commit(x)
+		v := m.f.View()
+		if invariants(v.Tables) == nil {
+			t.Errorf("%s: not seen", name)
+		}
+		v.Close()
+	}
+}
