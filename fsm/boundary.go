@@ -21,7 +21,11 @@ func (t *tx) found(c Found) Answer {
 	if c.Boundary == "" || c.First.ID == 0 {
 		return refuse(501, "5.5.4", "a boundary needs an identity and a first member")
 	}
+	if a := t.configure(Configure{Set: c.Set}); a.Refused != nil {
+		return a
+	}
 	b, _ := t.Boundary()
+	b.SpanWas, b.SpanAt = 0, 0 // no lease was granted before there were members
 	b.Boundary, b.Name, b.Generation, b.CA, b.CAKey, b.Created = c.Boundary, c.Name, 1, c.CA, c.CAKey, t.now()
 	t.put(tab(tabBoundary), b)
 	c.First.Joined, c.First.Up, c.First.Draining, c.First.Complete = t.now(), false, false, 0
@@ -202,7 +206,7 @@ func (t *tx) checkPreference(preference string) *mail.Reply {
 
 // spanMemory is how long leases of an older takeover span may still be good,
 // in state machine time, with room to spare.
-const spanMemory = time.Minute
+const spanMemory = 30 * time.Second
 
 // LongestSpan is the longest shadow-resubmit-time-span by which leases that
 // may still be good were granted.

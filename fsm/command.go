@@ -12,6 +12,8 @@ type Found struct {
 	CA       []byte `cbor:"3,keyasint"` // certificate, DER
 	CAKey    []byte `cbor:"4,keyasint"`
 	First    Member `cbor:"5,keyasint"`
+	// Set are parameters that the boundary begins with.
+	Set map[string]string `cbor:"6,keyasint,omitempty"`
 }
 
 // TermStart is the first entry of a leader. Nothing is granted or decided in a

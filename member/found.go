@@ -16,8 +16,12 @@ import (
 )
 
 // Init makes a new boundary with this member as its first: its identity, the
-// CA, and the founding command, which the first start carries out.
-func Init(c Config, boundaryName string) (*Identity, error) {
+// CA, and the founding command, which the first start carries out. set are
+// parameters that the boundary begins with.
+func Init(c Config, boundaryName string, set map[string]string) (*Identity, error) {
+	if err := checkParameters(set); err != nil {
+		return nil, err
+	}
 	release, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, err
@@ -43,12 +47,27 @@ func Init(c Config, boundaryName string) (*Identity, error) {
 		return nil, err
 	}
 	entry, err := fsm.Encode(fsm.KindFound, fsm.Found{Boundary: boundary, Name: boundaryName, CA: ca.Cert(), CAKey: sealed,
-		First: c.row(id.ID, serial)})
+		First: c.row(id.ID, serial), Set: set})
 	if err != nil {
 		return nil, err
 	}
 	return id, id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(cert), fileCA: pki.EncodeCert(ca.Cert()),
 		fileSecret: secret, fileFound: entry})
+}
+
+// checkParameters says now what applying the founding command would refuse.
+func checkParameters(set map[string]string) error {
+	p := fsm.Defaults()
+	for name, text := range set {
+		d, ok := fsm.FindParameter(name)
+		if !ok {
+			return fmt.Errorf("there is no parameter %q", name)
+		}
+		if err := d.Set(&p, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newIdentity(c Config, boundary string) (id *Identity, keyPEM, csr []byte, err error) {
@@ -91,8 +110,19 @@ func (m *Member) found(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := m.node.Propose(ctx, entry); err != nil {
+	b, err := m.node.Propose(ctx, entry)
+	if err != nil {
 		return fmt.Errorf("found the boundary: %w", err)
+	}
+	v := m.fsm.View()
+	known, ok := v.Boundary()
+	v.Close()
+	a, err := fsm.DecodeAnswer(b)
+	if err != nil {
+		return fmt.Errorf("found the boundary: %w", err)
+	}
+	if a.Refused != nil && !(ok && known.Boundary == m.id.Boundary) { // refused when done before
+		return fmt.Errorf("found the boundary: %w", a.Refused)
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("found the boundary: %w", err)

@@ -50,12 +50,11 @@ func newHouse(t *testing.T, n int) *house {
 		}
 		h.configs, h.members = append(h.configs, c), append(h.members, nil)
 	}
-	if _, err := Init(h.configs[0], "test"); err != nil {
+	if _, err := Init(h.configs[0], "test", map[string]string{"min-voters": fmt.Sprint(n), "shadow-resubmit-time-span": "3s", "shadow-heartbeat-frequency": "1s"}); err != nil {
 		t.Fatal(err)
 	}
 	h.start(0)
 	h.until("the first member leads", func() bool { return h.members[0].node.Lease().Valid() })
-	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"min-voters": fmt.Sprint(n), "shadow-resubmit-time-span": "3s", "shadow-heartbeat-frequency": "1s"}})
 	h.propose(fsm.KindDatabase, fsm.DatabaseChange{Op: "add", Name: "DB1", Copies: []fsm.Copy{{Name: "a", Addr: "maildir:" + h.mail()}}})
 	h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: "example.test", Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
 	for i := 1; i < n; i++ {

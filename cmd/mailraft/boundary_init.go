@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"mailraft/member"
 
@@ -13,13 +14,22 @@ func boundaryInitCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "make a new boundary, its CA, and this host its first member",
-		Flags: []cli.Flag{configFlag, &cli.StringFlag{Name: "name", Value: "mailraft", Usage: "`NAME` of the boundary"}},
+		Flags: []cli.Flag{configFlag, &cli.StringFlag{Name: "name", Value: "mailraft", Usage: "`NAME` of the boundary"},
+			&cli.StringSliceFlag{Name: "set", Usage: "`PARAMETER=VALUE` that the boundary begins with; see mailraft config show"}},
 		Action: func(c *cli.Context) error {
 			cfg, err := member.Load(c.String("config"))
 			if err != nil {
 				return badConfiguration(err)
 			}
-			id, err := member.Init(cfg, c.String("name"))
+			set := map[string]string{}
+			for _, s := range c.StringSlice("set") {
+				name, value, ok := strings.Cut(s, "=")
+				if !ok {
+					return usageError("--set %s: want PARAMETER=VALUE", s)
+				}
+				set[name] = value
+			}
+			id, err := member.Init(cfg, c.String("name"), set)
 			if err != nil {
 				return err
 			}

@@ -99,7 +99,7 @@ func (b *Boundary) start(ctx context.Context) error {
 func (b *Boundary) found(ctx context.Context) error {
 	first := b.Members[0]
 	if !first.hasIdentity() {
-		if _, err := b.run(ctx, nil, "boundary", "init", "--config", first.Config, "--name", "dev"); err != nil {
+		if _, err := b.run(ctx, nil, b.initCommand(first)...); err != nil {
 			return err
 		}
 	}
@@ -144,25 +144,25 @@ func (b *Boundary) join(ctx context.Context) error {
 	return nil
 }
 
-func (b *Boundary) configure(ctx context.Context) error {
-	args := []string{"config", "set", "--reason", "dev"}
+func (b *Boundary) initCommand(first *Member) []string {
+	args := []string{"boundary", "init", "--config", first.Config, "--name", "dev"}
 	if len(b.Members) < 3 {
-		args = append(args, fmt.Sprintf("min-voters=%d", len(b.Members)))
+		args = append(args, "--set", fmt.Sprintf("min-voters=%d", len(b.Members)), "--set", "reject-message-on-shadow-failure=false")
 	}
 	for name, value := range b.Params {
-		args = append(args, name+"="+value)
+		args = append(args, "--set", name+"="+value)
 	}
+	return args
+}
+
+func (b *Boundary) configure(ctx context.Context) error {
 	if out, err := b.CLI(ctx, "database", "list", "-o", "id"); err != nil || out != "" {
 		return err // made by an earlier run
 	}
-	commands := [][]string{
+	for _, c := range [][]string{
 		{"database", "add", "DB1", "--copy", "a=maildir:" + filepath.Join(b.Dir, "mail", "DB1", "a")},
 		{"directory", "domain", "add", b.Domain, "--any-mailbox", "--database", "DB1"},
-	}
-	if len(args) > 4 {
-		commands = append([][]string{args}, commands...)
-	}
-	for _, c := range commands {
+	} {
 		if _, err := b.CLI(ctx, c...); err != nil {
 			return err
 		}
