@@ -194,7 +194,7 @@ func (s *script) report(a args) string {
 	}
 	if d := a.get("dsn", ""); d != "" {
 		if _, ok := s.subs[d]; !ok {
-			s.upload(args{words: []string{d}, pairs: append([][2]string{{"from", ""}, {"primary", a.word(0)}}, a.pairs...)})
+			s.upload(args{words: []string{d}, pairs: append(a.pairs, [2]string{"from", ""}, [2]string{"primary", a.word(0)})})
 		}
 		sub := s.subs[d]
 		r.DSN = &sub

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -182,4 +183,16 @@ func (m *machine) submission(n byte, primary mail.MemberID, holders ...mail.Memb
 		Envelope: mail.Envelope{ReversePath: "s@example.org", Recipients: []string{"alice@example.test"}},
 		Primary:  primary, Holders: holders,
 	}
+}
+
+func largeGroup() Directory {
+	g := directory.Group{Address: "big@example.test"}
+	for n := range 1010 {
+		g.Members = append(g.Members, fmt.Sprintf("u%d@example.test", n))
+	}
+	return Directory{Groups: []directory.Group{g}}
+}
+
+func reportOf(by mail.MemberID, id mail.ID) Report {
+	return Report{Member: by, Reports: []mail.Report{{ID: id, Outcomes: []mail.Outcome{{Result: mail.Delivered, Activation: 1}}}}}
 }

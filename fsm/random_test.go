@@ -1,0 +1,256 @@
+package fsm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"mailraft/directory"
+	"mailraft/mail"
+)
+
+// world makes commands by chance, some of them absurd, and knows what was
+// promised: it plays the members, operators and clocks of a boundary of three.
+type world struct {
+	*machine
+	rng     *rand.Rand
+	subs    []mail.Submission
+	ids     []mail.ID
+	big     int                   // messages to the large group: they make the checks slow
+	kept    map[mail.ID]mail.Time // when it was seen finished; zero while active, negative when rightly gone
+	settled map[string]string     // message and recipient: what it was finished by
+}
+
+func newWorld(t testing.TB, seed uint64) *world {
+	w := &world{machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, 7)), kept: map[mail.ID]mail.Time{}, settled: map[string]string{}}
+	w.boundary()
+	w.must(KindConfigure, Configure{Set: map[string]string{"safety-net-hold-time": "1m", "message-expiration-timeout": "1m"}})
+	group := func(name string, n int, also ...string) directory.Group {
+		g := directory.Group{Address: name + "@example.test", Members: also}
+		for i := range n {
+			g.Members = append(g.Members, fmt.Sprintf("%s%d@example.test", name, i))
+		}
+		return g
+	}
+	w.must(KindDirectory, Directory{Groups: []directory.Group{group("small", 3, "small@example.test"), group("big", 1100, "small@example.test", "x@elsewhere.example")}})
+	return w
+}
+
+func (w *world) member() mail.MemberID { return mail.MemberID(1 + w.rng.IntN(3)) }
+
+func (w *world) members() (ids []mail.MemberID) {
+	for range 1 + w.rng.IntN(4) {
+		ids = append(ids, w.member())
+	}
+	return ids
+}
+
+func (w *world) chance(n int) bool { return w.rng.IntN(n) == 0 }
+
+func (w *world) id() mail.ID {
+	if len(w.ids) == 0 || w.chance(50) {
+		return mail.NewID(w.now, w.rng.Uint64N(50), 0)
+	}
+	return w.ids[len(w.ids)-1-w.rng.IntN(min(len(w.ids), 20))]
+}
+
+func (w *world) submission() mail.Submission {
+	if len(w.subs) > 0 && w.chance(8) {
+		return w.subs[w.rng.IntN(len(w.subs))]
+	}
+	s := w.machine.submission(0, w.member(), w.members()...)
+	s.Holders = append(s.Holders, s.Primary)
+	s.Content.ID = mail.ContentID{}
+	copy(s.Content.ID[:], fmt.Sprintf("content %d", len(w.subs)))
+	s.Content.ID[15] = byte(len(w.subs))
+	s.Content.NotAfter = w.now.Add(time.Duration(w.rng.IntN(900)-30) * time.Second)
+	s.Envelope.Recipients = nil
+	for range min(w.rng.IntN(30), 3) {
+		s.Envelope.Recipients = append(s.Envelope.Recipients, [...]string{"a@example.test", "b@example.test", "small@example.test", "x@elsewhere.example", "no address"}[w.rng.IntN(5)])
+	}
+	if w.big < 2 && w.chance(25) {
+		w.big++
+		s.Envelope.Recipients = append(s.Envelope.Recipients, "big@example.test")
+	}
+	if w.chance(8) {
+		s.Envelope.ReversePath = ""
+	}
+	s.Fields.MessageID = []string{"", "<1@x>", "<2@x>"}[w.rng.IntN(3)]
+	w.subs = append(w.subs, s)
+	return s
+}
+
+func (w *world) report() Report {
+	r := Report{Member: w.member()}
+	for range 1 + w.rng.IntN(3) {
+		one := mail.Report{ID: w.id()}
+		n := 3
+		if m := w.row(one.ID); m != nil {
+			n = len(m.Recipients) + 1
+			if !w.chance(5) {
+				r.Member = m.Primary
+			}
+		}
+		result := mail.Result(w.rng.IntN(7))
+		if !w.chance(3) {
+			result = mail.Delivered
+		}
+		for i := range n {
+			if i >= 4 || !w.chance(4) {
+				one.Outcomes = append(one.Outcomes, mail.Outcome{Recipient: i - w.rng.IntN(2)*w.rng.IntN(2), Result: result,
+					Activation: uint64(w.rng.IntN(8)), Next: w.now.Add(time.Duration(w.rng.IntN(100)-10) * time.Second)})
+			}
+		}
+		if w.chance(2) {
+			s := w.submission()
+			s.Primary = r.Member
+			if !w.chance(4) {
+				s.Envelope.ReversePath = ""
+			}
+			one.DSN = &s
+		}
+		r.Reports = append(r.Reports, one)
+	}
+	return r
+}
+
+// step is one entry, or time that passes.
+func (w *world) step() {
+	w.now = w.now.Add(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
+	rows := w.rng.IntN(5) - 1
+	change := MemberChange{Member: w.member(), Rows: rows}
+	switch n := w.rng.IntN(100); {
+	case n < 25:
+		a := w.do(KindAccept, Accept{Submission: w.submission()})
+		if !a.ID.IsZero() {
+			w.promise(a.ID)
+		}
+	case n < 27:
+		w.do(KindWithdraw, Withdraw{Content: w.submission().Content.ID})
+	case n < 48:
+		w.do(KindReport, w.report())
+	case n < 54:
+		w.do(KindDiscard, Discard{Member: w.member(), IDs: []mail.ID{w.id(), w.id(), w.id()}})
+	case n < 60:
+		w.do(KindExpire, Limit{Rows: rows * 20})
+	case n < 61:
+		w.do(KindMemberDown, change)
+	case n < 72:
+		w.do(KindMemberUp, change)
+	case n < 79:
+		w.do(KindTakeover, change)
+	case n < 84:
+		w.do(KindProtect, Limit{Rows: rows})
+	case n < 88:
+		w.expandSome()
+	case n < 93:
+		w.do(KindMessage, MessageChange{Op: []string{"retry", "suspend", "resume", "resume", "delete"}[w.rng.IntN(5)], IDs: []mail.ID{w.id()}})
+	case n < 96:
+		w.do(KindTick, Tick{Complete: []Complete{{Member: w.member(), Index: uint64(len(w.log)) - w.rng.Uint64N(4)}}})
+	default:
+		w.rare()
+	}
+}
+
+// expandSome goes on with what is being expanded, or with anything.
+func (w *world) expandSome() {
+	v := w.f.View()
+	id := w.id()
+	for x := range v.Expanding() {
+		id = x
+	}
+	v.Close()
+	w.do(KindExpand, Expand{ID: id})
+}
+
+func (w *world) rare() {
+	onOff := []string{"true", "false", ""}
+	switch w.rng.IntN(7) {
+	case 0:
+		w.do(KindConfigure, Configure{Set: map[string]string{"shadow-redundancy-enabled": onOff[w.rng.IntN(3)],
+			"reject-message-on-shadow-failure": onOff[w.rng.IntN(3)], "min-voters": "1", "commit-timeout": "9s"}})
+	case 1:
+		w.voters([]mail.MemberID{m1, m2, m3}[:3-w.rng.IntN(10)/7], nil)
+	case 2:
+		w.do(KindDirectory, Directory{Groups: []directory.Group{{Address: "big@example.test", Members: []string{strings.Repeat("a", w.rng.IntN(9)+1) + "@example.test"}}}})
+	case 3:
+		w.do(KindDatabase, DatabaseChange{Op: []string{"add", "remove", "copy-add"}[w.rng.IntN(3)], Name: "DB2", Copies: []Copy{{Name: "c", Addr: "maildir:/c"}}})
+	case 4:
+		w.do(KindQueue, QueueChange{Key: "db/DB1", Suspend: w.chance(2)})
+	case 5:
+		w.now = w.now.Add(time.Duration(w.rng.IntN(3)) * 20 * time.Minute)
+		w.do(KindTick, Tick{})
+	case 6:
+		w.do(KindMark, Mark{})
+	}
+}
+
+func (w *world) promise(id mail.ID) {
+	if _, ok := w.kept[id]; !ok {
+		w.kept[id] = 0
+		w.ids = append(w.ids, id)
+	}
+}
+
+// promises fails the test if a message is gone before its hold time, active
+// again, or if somebody who had it is said not to have it.
+func (w *world) promises() {
+	w.t.Helper()
+	v := w.f.View()
+	defer v.Close()
+	for m := range v.Messages(mail.ID{}) {
+		w.promise(m.ID)
+		for i := range m.Recipients {
+			k, now := fmt.Sprint(m.ID, i), m.Recipients[i].State.String()
+			switch was := w.settled[k]; was {
+			case "", "pending", "failed", "expired", "deleted", now: // delivered is the last word
+			default:
+				w.t.Fatalf("entry %d: %s recipient %d was %s, and is %s", len(w.log), m.ID, i, was, now)
+			}
+			if was := w.settled[k]; was != "" && was != "pending" && now == "pending" {
+				w.t.Fatalf("entry %d: %s recipient %d is pending again", len(w.log), m.ID, i)
+			}
+			w.settled[k] = now
+		}
+	}
+	for id, finished := range w.kept {
+		m, ok := v.Message(id)
+		switch {
+		case ok && !m.Active():
+			w.kept[id] = m.Finished
+		case ok && finished > 0:
+			w.t.Fatalf("entry %d: %s is active again", len(w.log), id)
+		case finished < 0:
+		case !ok && (finished == 0 || v.Tables.Applied().Time < finished.Add(time.Minute)):
+			w.t.Fatalf("entry %d: %s is gone, finished %v", len(w.log), id, finished)
+		case !ok: // an answer may still name it
+			w.kept[id] = -1
+		}
+	}
+}
+
+func TestRandomCommands(t *testing.T) {
+	for _, seed := range []uint64{1, 2, 3} {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			for range 1200 {
+				w.step()
+				w.check()
+				w.promises()
+				if w.chance(200) {
+					want := w.hash()
+					if w.replay(w.log[w.crash(w.rng):], 9, w.rng); w.hash() != want {
+						t.Fatal("after a crash: another state")
+					}
+				}
+			}
+			if len(w.ids) < 50 {
+				t.Errorf("only %d messages: the commands try too little", len(w.ids))
+			}
+			(&script{machine: w.machine}).again()
+		})
+	}
+}
