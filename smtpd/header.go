@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"mailraft/mail"
@@ -18,6 +19,7 @@ const fieldMax = 998
 type header struct {
 	fields mail.Fields
 	hops   int
+	high   bool // a byte above 127 is in it, or it is too long to tell
 
 	seen int
 	done bool
@@ -34,9 +36,11 @@ func (h *header) look(p []byte) {
 		if whole {
 			part = p[:i]
 		}
+		h.high = h.high || highBit(part)
 		h.line = append(h.line, part[:min(len(part), fieldMax+100-len(h.line))]...)
 		h.seen += len(part) + 1
 		if h.seen > headerMax {
+			h.high = true
 			h.finish()
 			return
 		}
@@ -117,4 +121,20 @@ func replyText(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// highBit reports whether a byte above 127 is in p.
+func highBit(p []byte) bool {
+	for len(p) >= 8 {
+		if binary.LittleEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return true
+		}
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b >= 0x80 {
+			return true
+		}
+	}
+	return false
 }

@@ -37,11 +37,13 @@ func (s *session) receive(m *wire.Message) (mail.ID, error) {
 		}
 	}()
 	var head header
-	if err := s.stream(m, up, &head); err != nil {
+	high, err := s.stream(m, up, &head)
+	if err != nil {
 		return mail.ID{}, err
 	}
 	aborted = false // the outcome is the queue's from here
 	trace, env := s.trace(), s.tx.envelope()
+	needed(&env, head.high, high)
 	complete := time.Now()
 	id, err := up.Commit(s.srv.ctx, env, trace, head.fields)
 	s.srv.stats.commit.observe(time.Since(complete))
@@ -57,25 +59,38 @@ func (s *session) receive(m *wire.Message) (mail.ID, error) {
 }
 
 // stream moves the message to the upload piece by piece. Only nil means that
-// the client sent it to its end.
-func (s *session) stream(m *wire.Message, up io.Writer, head *header) error {
+// the client sent it to its end. high: a byte above 127 is in it.
+func (s *session) stream(m *wire.Message, up io.Writer, head *header) (high bool, err error) {
 	for {
 		p, err := m.Next()
 		if err == io.EOF {
 			head.finish()
-			return nil
+			return high, nil
 		}
 		if err != nil {
-			return err
+			return high, err
 		}
+		high = high || highBit(p)
 		head.look(p)
 		if head.hops > s.srv.cfg.HopsMax {
-			return replyLoop
+			return high, replyLoop
 		}
 		if _, err := up.Write(p); err != nil {
-			return fmt.Errorf("store a message: %w", err)
+			return high, fmt.Errorf("store a message: %w", err)
 		}
 	}
+}
+
+// needed takes back what the client declared and the message does not need.
+// Libraries declare SMTPUTF8 and 8BITMIME wherever they are offered; a mailbox
+// server that has neither must still get plain mail.
+func needed(env *mail.Envelope, header, body bool) {
+	addresses := false
+	for _, text := range append([]string{env.ReversePath}, env.Recipients...) {
+		addresses = addresses || highBit([]byte(text))
+	}
+	env.UTF8 = env.UTF8 && (header || addresses)
+	env.EightBit = env.EightBit && body
 }
 
 // answer is the one place where an error becomes a reply. What is no reply by
