@@ -66,7 +66,7 @@ func (s *Server) carry(ctx context.Context, what string, as As, o Order, p plan)
 			c.Count++
 		}
 	}
-	if o.DryRun {
+	if o.DryRun || c.Count == 0 {
 		return c, nil
 	}
 	for n, st := range p.steps {

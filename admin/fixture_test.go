@@ -101,7 +101,7 @@ func (b *boundary) must(k fsm.Kind, body any) fsm.Answer {
 func (b *boundary) accept(n byte, from string, size int64, to ...string) mail.ID {
 	b.t.Helper()
 	b.now = b.now.Add(time.Minute)
-	s := mail.Submission{Content: mail.Content{ID: mail.ContentID{15: n}, Size: size, Sum: 7, NotAfter: b.now.Add(time.Hour)},
+	s := mail.Submission{Content: mail.Content{ID: mail.ContentID{15: n}, Size: size, Sum: 7, NotAfter: b.now.Add(10 * time.Minute)},
 		Envelope: mail.Envelope{ReversePath: from, Recipients: to}, Primary: m1, Holders: []mail.MemberID{m1, m2, m3},
 		Trace:  mail.Trace{Helo: "client.test", Address: "192.0.2.1", By: "m1.test", Protocol: "ESMTP"},
 		Fields: mail.Fields{MessageID: fmt.Sprintf("<%d@client.test>", n), Subject: "hello"}}

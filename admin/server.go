@@ -99,7 +99,14 @@ func answer(w http.ResponseWriter, doc any, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(doc)
+	_ = encoder(w).Encode(doc)
+}
+
+// encoder writes JSON for programs, not for web pages: "<" stays "<".
+func encoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e
 }
 
 // listing wraps a handler that answers from one view with items, which are
@@ -132,7 +139,7 @@ const TypeLines = "application/jsonl"
 
 func writeLines[T any](w http.ResponseWriter, r *http.Request, items iter.Seq[T], limit int) {
 	w.Header().Set("Content-Type", TypeLines)
-	e := json.NewEncoder(w)
+	e := encoder(w)
 	n := 0
 	for item := range items {
 		if n == limit {
@@ -145,7 +152,7 @@ func writeLines[T any](w http.ResponseWriter, r *http.Request, items iter.Seq[T]
 
 func writeList[T any](w http.ResponseWriter, r *http.Request, as As, items iter.Seq[T], limit int) {
 	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
+	e := encoder(w)
 	fmt.Fprintf(w, `{"as_of_index":%d,"as_of_time":"%s","items":[`, as.Index, as.Time)
 	n, more := 0, ""
 	for item := range items {

@@ -283,6 +283,7 @@ type Hashes struct {
 
 func (s *Server) stateHash(w http.ResponseWriter, r *http.Request) {
 	list, err := s.Boundary.StateHash(r.Context())
+	slices.SortFunc(list, func(a, b MemberHash) int { return cmp.Compare(a.Member, b.Member) })
 	h := Hashes{Equal: len(list) > 0, Items: list}
 	for _, m := range list {
 		h.Equal = h.Equal && m.Error == "" && m.Hash == list[0].Hash && m.Index == list[0].Index

@@ -85,14 +85,6 @@ func find(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
-// argument is the n-th argument, or a usage error that names it.
-func argument(c *cli.Context, n int, what string) (string, error) {
-	if c.Args().Get(n) == "" {
-		return "", usageError("%s is missing; see: %s --help", what, c.Command.HelpName)
-	}
-	return c.Args().Get(n), nil
-}
-
 // arguments checks how many there are; most < 0 is any number.
 func arguments(c *cli.Context, least, most int) error {
 	switch n := c.Args().Len(); {

@@ -54,7 +54,7 @@ func listMembers(s *session) error {
 		}
 	}
 	return list(s, path("members"), nil, listing[admin.MemberInfo]{
-		noun: "members", header: "member\tstate\trole\tsite\tsmtp\tbehind\tsince\taddress\tqueue database id",
+		noun: "member", header: "member\tstate\trole\tsite\tsmtp\tbehind\tsince\taddress\tqueue database id",
 		id: func(m admin.MemberInfo) string { return m.ID.String() },
 		row: func(now mail.Time, m admin.MemberInfo) []string {
 			return append(memberRow(now, st.Member.CommitIndex, m), m.Address, m.ID.String())

@@ -43,7 +43,7 @@ func configCommand(check func(path string) error) *cli.Command {
 
 func showConfig(s *session) error {
 	l := listing[admin.Parameter]{
-		noun: "parameters", header: "parameter\tvalue\tdefault\texchange\tmeaning",
+		noun: "parameter", header: "parameter\tvalue\tdefault\texchange\tmeaning",
 		id: func(p admin.Parameter) string { return p.Name + "=" + p.Value },
 		row: func(_ mail.Time, p admin.Parameter) []string {
 			value := p.Value

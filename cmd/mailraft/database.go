@@ -158,7 +158,7 @@ func removeCopies(s *session) error {
 
 func databaseListing() listing[admin.Database] {
 	return listing[admin.Database]{
-		noun: "databases", header: "database\tactive\tactivation\tsince\tcopies", id: func(d admin.Database) string { return d.Name },
+		noun: "database", header: "database\tactive\tactivation\tsince\tcopies", id: func(d admin.Database) string { return d.Name },
 		row: func(now mail.Time, d admin.Database) []string {
 			var copies []string
 			for _, c := range d.Copies {

@@ -121,7 +121,7 @@ func domainKind() objectKind[admin.Domain] {
 			return nil
 		},
 		list: listing[admin.Domain]{
-			noun: "domains", header: "domain\tkind\tdatabase\tmailboxes\tnext hop", id: func(d admin.Domain) string { return d.Name },
+			noun: "domain", header: "domain\tkind\tdatabase\tmailboxes\tnext hop", id: func(d admin.Domain) string { return d.Name },
 			row: func(_ mail.Time, d admin.Domain) []string {
 				boxes := "listed"
 				if d.AnyMailbox {
@@ -160,7 +160,7 @@ func mailboxKind() objectKind[admin.Mailbox] {
 			return nil
 		},
 		list: listing[admin.Mailbox]{
-			noun: "mailboxes", header: "mailbox\tdatabase\taliases", id: func(m admin.Mailbox) string { return m.Address },
+			noun: "mailbox", header: "mailbox\tdatabase\taliases", id: func(m admin.Mailbox) string { return m.Address },
 			row: func(_ mail.Time, m admin.Mailbox) []string {
 				return []string{m.Address, m.Database, cut(strings.Join(m.Aliases, " "), 80)}
 			},
@@ -185,7 +185,7 @@ func groupKind() objectKind[admin.AddressGroup] {
 			return nil
 		},
 		list: listing[admin.AddressGroup]{
-			noun: "groups", header: "group\tmembers\tfirst", id: func(g admin.AddressGroup) string { return g.Address },
+			noun: "group", header: "group\tmembers\tfirst", id: func(g admin.AddressGroup) string { return g.Address },
 			row: func(_ mail.Time, g admin.AddressGroup) []string {
 				return []string{g.Address, itoa(len(g.Members)), cut(strings.Join(g.Members, " "), 80)}
 			},
@@ -216,7 +216,7 @@ func resolve(s *session) error {
 		return err
 	}
 	return list(s, path("resolve"), values(slices.Collect(pairs("address", names))...), listing[admin.Resolution]{
-		noun: "recipients", header: "recipient\tbecomes\tkind\twhere\tvia", id: func(r admin.Resolution) string { return r.Address },
+		noun: "recipient", header: "recipient\tbecomes\tkind\twhere\tvia", id: func(r admin.Resolution) string { return r.Address },
 		row: func(_ mail.Time, r admin.Resolution) []string {
 			where := orDash(r.Database + r.NextHop)
 			if r.Reply != nil {

@@ -44,11 +44,11 @@ func listMessages(s *session) error {
 		q.Set("limit", itoa(tableLimit))
 	}
 	return list(s, path("messages"), q, listing[admin.Message]{
-		noun: "messages", header: "id\tstate\tsize\tage\tsender\trcpt\tfirst recipient\tnext try\tlast error",
+		noun: "message", header: "id\tstate\tsize\tage\tsender\trcpt\tfirst recipient\tnext try\tlast error",
 		id: func(m admin.Message) string { return m.ID.String() },
 		row: func(now mail.Time, m admin.Message) []string {
 			next := "-"
-			if m.NextAttempt != 0 {
+			if m.NextAttempt != 0 && m.State != admin.StateSuspended {
 				next = until(now, m.NextAttempt)
 			}
 			return []string{m.ID.String(), m.State, size(m.Size), since(now, m.Accepted), sender(m.Sender),
@@ -156,7 +156,7 @@ func trackMessage(s *session) error {
 		key = "message_id"
 	}
 	return list(s, path("track"), values(key, name), listing[admin.Event]{
-		noun: "events", header: eventHeader, row: eventRow, id: func(e admin.Event) string { return e.Message.String() },
+		noun: "event", header: eventHeader, row: eventRow, id: func(e admin.Event) string { return e.Message.String() },
 	})
 }
 

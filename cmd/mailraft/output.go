@@ -14,11 +14,12 @@ import (
 	"mailraft/mail"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 )
 
 // listing says how items of a kind are printed.
 type listing[T any] struct {
-	noun   string // "messages"
+	noun   string // one of them: "message"
 	header string // columns, tab separated
 	row    func(now mail.Time, item T) []string
 	id     func(T) string
@@ -65,7 +66,7 @@ func (l listing[T]) print(w io.Writer, doc admin.List[T]) {
 	if doc.More {
 		more = "; there are more: --limit N shows more"
 	}
-	fmt.Fprintf(w, "%s %s as of index %d%s\n", humanize.Comma(int64(len(doc.Items))), l.noun, doc.Index, more)
+	fmt.Fprintf(w, "%s %s as of index %d%s\n", humanize.Comma(int64(len(doc.Items))), english.PluralWord(len(doc.Items), l.noun, ""), doc.Index, more)
 }
 
 // show prints one document.
@@ -75,7 +76,7 @@ func show(s *session, doc any, id string, people func(io.Writer)) error {
 	case "json":
 		err = pretty(s.out, doc)
 	case "jsonl":
-		err = json.NewEncoder(s.out).Encode(doc)
+		err = encoder(s.out).Encode(doc)
 	case "id":
 		_, err = fmt.Fprintln(s.out, id)
 	default:
@@ -85,9 +86,15 @@ func show(s *session, doc any, id string, people func(io.Writer)) error {
 }
 
 func pretty(w io.Writer, doc any) error {
-	e := json.NewEncoder(w)
+	e := encoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(doc)
+}
+
+func encoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e
 }
 
 // tabs is a table of aligned columns.
@@ -136,7 +143,7 @@ func (s *session) printChange(c admin.Change) error {
 	case "json":
 		return pretty(s.out, c)
 	case "jsonl", "id":
-		e := json.NewEncoder(s.out)
+		e := encoder(s.out)
 		for _, i := range c.Items {
 			switch {
 			case s.output == "jsonl":
@@ -149,17 +156,22 @@ func (s *session) printChange(c admin.Change) error {
 		}
 		return nil
 	}
-	t := table(s.out, "")
-	for _, i := range c.Items[:min(len(c.Items), rowsShown)] {
+	t, rows := table(s.out, ""), 0
+	for _, i := range c.Items {
 		text := i.To
-		if i.From != "" && i.To != "" && i.From != i.To {
+		if i.From != "" && i.To != "" {
 			text = i.From + " -> " + i.To
 		}
-		t.row(i.Action, i.Kind, i.Name, cut(text+i.Reason, 100))
+		if i.Action == "none" {
+			continue
+		}
+		if rows++; rows <= rowsShown {
+			t.row(i.Action, i.Kind, i.Name, cut(text+i.Reason, 100))
+		}
 	}
 	t.Flush()
-	if n := len(c.Items) - rowsShown; n > 0 {
-		fmt.Fprintf(s.out, "… and %s more\n", humanize.Comma(int64(n)))
+	if rows > rowsShown {
+		fmt.Fprintf(s.out, "… and %s more\n", humanize.Comma(int64(rows-rowsShown)))
 	}
 	switch {
 	case c.DryRun:

@@ -30,7 +30,7 @@ func listQueues(s *session) error {
 		return err
 	}
 	return list(s, path("queues"), q, listing[admin.Queue]{
-		noun: "queues", header: "queue\tstate\tmessages\trecipients\tdeferred\tsize\toldest\tnext try\tlast error",
+		noun: "queue", header: "queue\tstate\tmessages\trecipients\tdeferred\tsize\toldest\tnext try\tlast error",
 		id: func(x admin.Queue) string { return x.Name },
 		row: func(now mail.Time, x admin.Queue) []string {
 			state, last := "active", x.LastError
@@ -60,7 +60,7 @@ func summarizeQueues(s *session) error {
 	}
 	q.Set("by", s.String("by"))
 	return list(s, path("queues/summary"), q, listing[admin.Group]{
-		noun: "groups", header: s.String("by") + "\tmessages\trecipients\tdeferred\tsize\toldest\tnext try\tlast error",
+		noun: "group", header: s.String("by") + "\tmessages\trecipients\tdeferred\tsize\toldest\tnext try\tlast error",
 		id: func(x admin.Group) string { return x.Name },
 		row: func(now mail.Time, x admin.Group) []string {
 			return append([]string{cut(x.Name, 60)}, groupRow(now, &x, x.LastError)...)

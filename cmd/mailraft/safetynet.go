@@ -29,7 +29,7 @@ func listSafetyNet(s *session) error {
 		q.Set("limit", itoa(tableLimit))
 	}
 	return list(s, path("safetynet"), q, listing[admin.Delivery]{
-		noun: "deliveries", header: "delivered\tid\tdatabase\trecipient\tsender\tsize\texpires",
+		noun: "delivery", header: "delivered\tid\tdatabase\trecipient\tsender\tsize\texpires",
 		id: func(d admin.Delivery) string { return d.ID.String() },
 		row: func(now mail.Time, d admin.Delivery) []string {
 			return []string{d.Delivered.String(), d.ID.String(), d.Database, cut(d.Recipient, 40), sender(d.Sender), size(d.Size), until(now, d.Expires)}
@@ -43,7 +43,7 @@ func summarizeSafetyNet(s *session) error {
 		return err
 	}
 	return list(s, path("safetynet/summary"), q, listing[admin.SafetyNetSum]{
-		noun: "databases", header: "database\tdeliveries\tsize\toldest\tnewest\thold time",
+		noun: "database", header: "database\tdeliveries\tsize\toldest\tnewest\thold time",
 		id: func(x admin.SafetyNetSum) string { return x.Database },
 		row: func(now mail.Time, x admin.SafetyNetSum) []string {
 			return []string{x.Database, itoa(x.Deliveries), size(x.Bytes), since(now, x.Oldest), since(now, x.Newest), x.HoldTime}

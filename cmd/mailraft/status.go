@@ -12,6 +12,7 @@ import (
 	"mailraft/member"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 )
 
@@ -83,8 +84,8 @@ func printStatus(w io.Writer, st admin.Status) {
 		fmt.Fprintf(w, "        suspended: %s; resume with: mailraft queue resume\n", strings.Join(st.Suspensions, " "))
 	}
 	fmt.Fprintf(w, "%-7s %s, version %s, lease %s, up %s, %d SMTP sessions\n", m.Name, m.Role, m.Version, lease(m.LeaseLeft), brief(m.Uptime.Std()), m.Sessions)
-	fmt.Fprintf(w, "        disk %s free of %s; content %s in %d segments, state %s, log %s\n", size(m.DiskFree), size(m.DiskTotal),
-		size(m.ContentBytes), m.ContentSegments, size(m.StateBytes), size(m.LogBytes))
+	fmt.Fprintf(w, "        disk %s free of %s; content %s in %s, state %s, log %s\n", size(m.DiskFree), size(m.DiskTotal),
+		size(m.ContentBytes), english.Plural(m.ContentSegments, "segment", ""), size(m.StateBytes), size(m.LogBytes))
 	if m.ContentMissing > 0 {
 		fmt.Fprintf(w, "        %s contents are still to be fetched from other members\n", humanize.Comma(int64(m.ContentMissing)))
 	}
