@@ -40,7 +40,7 @@ type admission struct {
 }
 
 // admit checks at this index what must be so before a submission becomes a
-// message; nothing is written. DESIGN.md, "Content before entry".
+// message; nothing is written. DESIGN.md, argument 1.
 func (t *tx) admit(s mail.Submission) (a admission, refusal *mail.Reply) {
 	if refusal = checkShape(s); refusal == nil {
 		refusal = t.checkPrimary(s)
