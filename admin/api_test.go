@@ -433,6 +433,9 @@ func TestHealthJudgement(t *testing.T) {
 		{"and on", func() {
 			b.must(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"shadow-redundancy-enabled": ""}})
 		}, "healthy"},
+		{"clocks apart", func() { b.status.TimeTrusted = false }, "critical"},
+		{"agreeing", func() { b.status.TimeTrusted = true }, "healthy"},
+		{"the leader is silent", func() { b.status.Peers, b.status.TimeTrusted = nil, false }, "degraded"},
 		{"one member down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3}) }, "degraded"},
 		{"two members down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m2}) }, "critical"},
 		{"no leader", func() { b.status.Leader = 0 }, "critical"},

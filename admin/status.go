@@ -200,7 +200,10 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 	if !b.Opened {
 		say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
 	}
-	if !m.TimeTrusted {
+	switch { // only the leader knows of the others' clocks
+	case m.Leader != 0 && len(m.Peers) == 0:
+		say(Degraded, "%s: the leader does not answer it", m.Name)
+	case m.Leader != 0 && !m.TimeTrusted:
 		say(Critical, "the clocks of a majority do not agree: time is not trusted, nothing expires")
 	}
 	if !b.Protected {
