@@ -41,6 +41,7 @@ func (s *Sender) Run(ctx context.Context) {
 	var tag [6]byte
 	_, _ = rand.Read(tag[:])
 	s.run = fmt.Sprintf("%x", tag)
+	s.next.Store(0)
 	var wg sync.WaitGroup
 	for i := range s.Sessions {
 		wg.Go(func() { s.session(ctx, i) })
