@@ -236,7 +236,7 @@ func TestRandomCommands(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
-			for range 1200 {
+			for range 1000 {
 				w.step()
 				w.check()
 				w.promises()
