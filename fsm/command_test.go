@@ -97,9 +97,16 @@ func (s *script) change(a args) MemberChange {
 		Addr: a.get("addr", ""), Site: a.get("site", "")}
 }
 
+// found m1 boundary=b1 NAME=VALUE: other pairs are parameters.
 func (s *script) found(a args) string {
 	id := s.member(a.word(0))
-	return s.apply(KindFound, Found{Boundary: a.get("boundary", "b1"), Name: "test", First: Member{ID: id, Name: a.word(0), Addr: "a"}})
+	f := Found{Boundary: a.get("boundary", "b1"), Name: "test", First: Member{ID: id, Name: a.word(0), Addr: "a"}, Set: map[string]string{}}
+	for _, p := range a.pairs {
+		if p[0] != "boundary" {
+			f.Set[p[0]] = p[1]
+		}
+	}
+	return s.apply(KindFound, f)
 }
 
 func (s *script) configuration(a args) string {

@@ -62,7 +62,8 @@ var golden = map[Kind]struct {
 	KindQueue:   {"queue", QueueChange{Key: "db/DB1", Suspend: true, Reason: "full", By: "op"}},
 	KindMessage: {"message", MessageChange{Op: "delete", IDs: []mail.ID{goldenID}, Reason: "spam", By: "op"}},
 	KindMark:    {"mark", Mark{}},
-	KindFound:   {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember}},
+	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
+		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},
 }
 
 // Every log and every disk has these bytes: they decode for ever to the same
