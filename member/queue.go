@@ -1,7 +1,6 @@
 package member
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -247,10 +246,4 @@ func (m *Member) waitApplied(ctx context.Context, index uint64) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// deliverable is the content as it goes out: trace fields laid over.
-func deliverable(msg *fsm.Message, body io.Reader) io.Reader {
-	top := msg.Trace.Received(msg.ID, msg.Accepted, msg.Envelope.Recipients)
-	return io.MultiReader(bytes.NewReader(top), body)
 }
