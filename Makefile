@@ -24,7 +24,7 @@ lint:
 
 # Scenarios with the real binary, swaks and dovecot's LMTP server.
 e2e:
-	go test -tags e2e -count=1 -timeout 10m $(E2E)
+	go test -tags e2e -v -count=1 -timeout 15m $(E2E)
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -33,8 +33,8 @@ func TestDeclaredAndNeeded(t *testing.T) {
 
 func TestHeaderSeesHighBytes(t *testing.T) {
 	for text, want := range map[string]bool{
-		"Subject: plain\r\n\r\nübody\r\n": false,
-		"Subject: grüße\r\n\r\nbody\r\n":  true,
+		"Subject: plain\r\n\r\nübody\r\n":                   false,
+		"Subject: grüße\r\n\r\nbody\r\n":                    true,
 		"X: " + strings.Repeat("a", headerMax) + "\r\n\r\n": true, // too long to tell
 	} {
 		for cut := range 20 {
