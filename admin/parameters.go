@@ -50,7 +50,7 @@ type ParameterOrder struct {
 	Preset string            `json:"preset,omitempty"` // exchange
 }
 
-// keptByPreset is not set by the preset: a 250 stays a promise (SPEC 7).
+// keptByPreset is not set by the preset: a 250 stays a promise.
 const keptByPreset = "reject-message-on-shadow-failure"
 
 func (s *Server) setParameters(_ *http.Request, v *fsm.View, body ParameterOrder) (p plan, err error) {
@@ -91,7 +91,7 @@ func (s *Server) setParameters(_ *http.Request, v *fsm.View, body ParameterOrder
 }
 
 // warnings names the copies whose failover would ask for more than the Safety
-// Net holds, or nearly so (SPEC 5), and other settings that give up a promise.
+// Net holds, or nearly so, and other settings that give up a promise.
 func warnings(p fsm.Params, databases []fsm.Database) []string {
 	var w []string
 	if !p.ShadowRedundancyEnabled {

@@ -17,7 +17,7 @@ import (
 )
 
 // notAfterTime is how far ahead of this member's applied clock the not-after
-// of an upload lies (ARCHITECTURE argument 2).
+// of an upload lies: how long an Accept may still be applied (fsm/DESIGN.md).
 const notAfterTime = 10 * time.Minute
 
 // withdrawTime is how long a submission whose client was told 4xx is tried to
