@@ -32,6 +32,7 @@ type Lease struct {
 
 	mu      sync.Mutex
 	until   time.Duration // boot time
+	run     uint64        // counts the stretches of time without a gap
 	waiting []grant       // not reached yet, oldest first
 }
 
@@ -53,6 +54,18 @@ func newLease(clock Clock, applied func() uint64) *Lease {
 // Valid reports whether this member may deliver now. It is asked before a
 // delivery begins and again before the final dot.
 func (l *Lease) Valid() bool { return l.Left() > 0 }
+
+// Run names the stretch of time without a gap in which the lease is good now;
+// zero if it is not. What was begun in one run must not be ended in another.
+func (l *Lease) Run() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle()
+	if l.until <= l.clock.Boot() {
+		return 0
+	}
+	return l.run
+}
 
 // Left is how long the lease is good for yet; zero or less if it is not.
 func (l *Lease) Left() time.Duration { return l.Until() - l.clock.Boot() }
@@ -85,6 +98,9 @@ func (l *Lease) settle() {
 	applied, now := l.applied(), l.clock.Boot()
 	l.waiting = slices.DeleteFunc(l.waiting, func(g grant) bool {
 		if g.index <= applied {
+			if l.until <= now && g.until > now {
+				l.run++ // there was a gap: what is ours may have been others' meanwhile
+			}
 			l.until = max(l.until, g.until)
 		}
 		return g.index <= applied || g.until <= now

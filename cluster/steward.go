@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mailraft/fsm"
@@ -26,6 +27,7 @@ const (
 	tickEvery   = time.Second            // how often time passes in an idle boundary
 	pieceTime   = 10 * time.Second       // how long one proposal of the steward may take
 	freshTime   = 2 * time.Second        // a report that is older says nothing of now
+	lagMax      = 1000                   // entries; who is further behind cannot use a lease yet
 )
 
 // State gives views of the replicated state.
@@ -48,6 +50,7 @@ type Steward struct {
 	ticked  time.Duration                   // boot time of the last Tick
 	mended  time.Duration                   // of the last Protect
 	learned map[mail.MemberID]uint64        // learners: our applied index when this term first saw them
+	unclear []mail.MemberID                 // marked, and whether MemberDown was applied is not known
 	downed  map[mail.MemberID]time.Duration // when this term declared them down
 }
 
@@ -58,7 +61,7 @@ func NewSteward(n *Node, s State, log hclog.Logger) *Steward {
 
 // Run works until ctx, the leadership, ends.
 func (s *Steward) Run(ctx context.Context, term uint64) {
-	s.ticked, s.mended = 0, 0
+	s.ticked, s.mended, s.unclear = 0, 0, nil
 	s.learned, s.downed = map[mail.MemberID]uint64{}, map[mail.MemberID]time.Duration{}
 	beat := time.NewTicker(stewardBeat)
 	defer beat.Stop()
@@ -101,6 +104,21 @@ func (s *Steward) propose(ctx context.Context, term uint64, k fsm.Kind, body any
 	return fsm.DecodeAnswer(b)
 }
 
+// roundTime bounds what can wait in one round, so that nobody who is silent is
+// noticed late because much expires at once. State and cursors go on.
+const roundTime = time.Second
+
+// some proposes pieces until there are no more, or the round has had enough.
+func (s *Steward) some(ctx context.Context, term uint64, k fsm.Kind, body any) error {
+	end := s.node.clock.Boot() + roundTime
+	for {
+		a, err := s.propose(ctx, term, k, body)
+		if err != nil || !a.More || s.node.clock.Boot() >= end {
+			return err
+		}
+	}
+}
+
 // pieces proposes until an answer says that there is no more.
 func (s *Steward) pieces(ctx context.Context, term uint64, k fsm.Kind, body any) (n int, err error) {
 	for {
@@ -120,18 +138,21 @@ func (s *Steward) declareDown(ctx context.Context, term uint64) error {
 	v := s.state.View()
 	span := v.Params().ShadowResubmitTimeSpan
 	v.Close()
-	for _, id := range s.node.Overdue(span) {
+	for _, id := range append(slices.Clone(s.unclear), s.node.Overdue(span)...) {
 		if !s.node.Deciding(id) {
 			s.node.Decided(id)
 			continue
 		}
 		_, err := s.propose(ctx, term, fsm.KindMemberDown, fsm.MemberChange{Member: id, Term: term})
 		if err != nil {
-			if nq := new(NoQuorumError); errors.As(err, &nq) && !nq.Unknown {
+			if nq := new(NoQuorumError); errors.As(err, &nq) && !nq.Unknown && !slices.Contains(s.unclear, id) {
 				s.node.Decided(id)
+			} else if !slices.Contains(s.unclear, id) {
+				s.unclear = append(s.unclear, id) // asked again: that answer settles this one too
 			}
 			return err
 		}
+		s.unclear = slices.DeleteFunc(s.unclear, func(u mail.MemberID) bool { return u == id })
 		s.downed[id] = s.node.clock.Boot()
 		s.node.Decided(id)
 		s.log.Warn("member is down: its messages are taken over", "member", id)
@@ -164,7 +185,7 @@ func (s *Steward) letIn(ctx context.Context, term uint64) error {
 			continue
 		}
 		for _, r := range s.node.Reports() {
-			if r.Member != m.ID || r.Stalled || now-r.At > freshTime || r.At <= s.downed[m.ID] {
+			if r.Member != m.ID || r.Stalled || r.Lag > lagMax || now-r.At > freshTime || r.At <= s.downed[m.ID] {
 				continue
 			}
 			if _, err := s.propose(ctx, term, fsm.KindMemberUp, fsm.MemberChange{Member: m.ID}); err != nil {
@@ -202,6 +223,8 @@ func (s *Steward) tick(ctx context.Context, term uint64) error {
 // joined becomes a non-voter, and a voter when it has the state and the
 // content as of when it was first seen.
 func (s *Steward) admit(ctx context.Context, _ uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, pieceTime)
+	defer cancel()
 	c, at := s.node.Configuration()
 	suffrage := map[raft.ServerID]raft.ServerSuffrage{}
 	for _, v := range c.Servers {
@@ -234,7 +257,7 @@ func (s *Steward) filled(id mail.MemberID) bool {
 		if _, ok := s.learned[id]; !ok {
 			s.learned[id] = r.Applied + r.Lag
 		}
-		return !r.Stalled && r.Complete >= s.learned[id]
+		return !r.Stalled && s.node.clock.Boot()-r.At <= freshTime && r.Complete >= s.learned[id]
 	}
 	return false
 }
@@ -243,18 +266,20 @@ func (s *Steward) filled(id mail.MemberID) bool {
 // again a second later.
 func (s *Steward) protect(ctx context.Context, term uint64) error {
 	now := s.node.clock.Boot()
-	if now-s.mended < tickEvery {
+	v := s.state.View()
+	needy, every := v.Needy(), tickEvery
+	if !v.Params().ShadowRedundancyEnabled {
+		every = 10 * tickEvery // no message has a shadow; some may wait for an owner who is up
+	}
+	v.Close()
+	if now-s.mended < every {
 		return nil
 	}
 	s.mended = now
-	v := s.state.View()
-	needy := v.Needy() && v.Params().ShadowRedundancyEnabled
-	v.Close()
 	if !needy {
 		return nil
 	}
-	_, err := s.pieces(ctx, term, fsm.KindProtect, fsm.Limit{Rows: protectRows})
-	return err
+	return s.some(ctx, term, fsm.KindProtect, fsm.Limit{Rows: protectRows})
 }
 
 func (s *Steward) expand(ctx context.Context, term uint64) error {
@@ -267,7 +292,7 @@ func (s *Steward) expand(ctx context.Context, term uint64) error {
 	}
 	v.Close()
 	for _, id := range ids {
-		if _, err := s.pieces(ctx, term, fsm.KindExpand, fsm.Expand{ID: id}); err != nil {
+		if err := s.some(ctx, term, fsm.KindExpand, fsm.Expand{ID: id}); err != nil {
 			return err
 		}
 	}
@@ -285,8 +310,7 @@ func (s *Steward) expire(ctx context.Context, term uint64) error {
 	if !found {
 		return nil
 	}
-	_, err := s.pieces(ctx, term, fsm.KindExpire, fsm.Limit{Rows: expireRows})
-	return err
+	return s.some(ctx, term, fsm.KindExpire, fsm.Limit{Rows: expireRows})
 }
 
 func (s *Steward) members() []fsm.Member {

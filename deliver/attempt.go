@@ -19,9 +19,9 @@ var errLease = errors.New("no lease")
 
 // run is one delivery, from its start to its report. The circuit's place is
 // given back as soon as the transport has answered.
-func (d *Deliverer) run(j *Job, round int) {
+func (d *Deliverer) run(j *Job, round int, lease uint64) {
 	begin := time.Now()
-	answers := d.try(j)
+	answers := d.try(j, lease)
 	took := time.Since(begin)
 	now := d.Now()
 	stopped := d.ctx.Err() != nil
@@ -73,7 +73,7 @@ func (d *Deliverer) drop(j *Job) {
 // try returns an answer for every recipient. A panic below is an odd message
 // or a fault of ours: it is deferred like any other, so that it comes back
 // ever more rarely, and does not stop the others.
-func (d *Deliverer) try(j *Job) (answers []Answer) {
+func (d *Deliverer) try(j *Job, lease uint64) (answers []Answer) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.Logger.Error("delivery failed in an unexpected way", "id", j.ID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
@@ -91,7 +91,7 @@ func (d *Deliverer) try(j *Job) (answers []Answer) {
 	a := &Attempt{
 		Job:   *j,
 		Open:  func() (io.ReadSeekCloser, error) { return d.Source.Open(j.Content.ID) },
-		Final: d.final,
+		Final: func() error { return d.final(lease) },
 	}
 	answers = t.Deliver(d.ctx, a)
 	if len(answers) != len(j.Recipients) {
@@ -100,8 +100,8 @@ func (d *Deliverer) try(j *Job) (answers []Answer) {
 	return answers
 }
 
-func (d *Deliverer) final() error {
-	if d.ctx.Err() != nil || !d.Lease.Valid() {
+func (d *Deliverer) final(lease uint64) error {
+	if d.ctx.Err() != nil || d.Lease.Run() != lease {
 		return errLease
 	}
 	return nil

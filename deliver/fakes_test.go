@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type world struct {
 	attempts map[string]int
 	texts    []string // uploaded
 	lease    bool
+	runs     atomic.Uint64
 	deaf     bool // reports are accepted and change nothing
 	report   func([]mail.Report) error
 	upload   error
@@ -37,10 +39,12 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{
+	w := &world{
 		rows: make(map[string][]*Job), next: make(map[*Job]mail.Time), changed: make(chan struct{}), attempts: make(map[string]int),
 		lease: true, deliver: func(_ context.Context, a *Attempt) []Answer { return reply(a, 250, "2.0.0") },
 	}
+	w.runs.Store(1)
+	return w
 }
 
 func (w *world) config() Config {
@@ -146,6 +150,13 @@ func (w *world) Changed() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.changed
+}
+
+func (w *world) Run() uint64 {
+	if w.Valid() {
+		return w.runs.Load()
+	}
+	return 0
 }
 
 func (w *world) Valid() bool {

@@ -87,6 +87,8 @@ type Uploader interface {
 // Lease tells whether this member may deliver at this moment.
 type Lease interface {
 	Valid() bool
+	// Run names the unbroken time in which it has been so; zero: it is not so.
+	Run() uint64
 }
 
 // Attempt is a job on its way through a Transport.

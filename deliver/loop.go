@@ -137,10 +137,11 @@ func (d *Deliverer) pass() (time.Duration, bool) {
 		d.mu.Lock()
 		stopping, free := d.stopping, min(d.Running-d.running, openMax-d.open)
 		d.mu.Unlock()
+		run := d.Lease.Run() // before the query: what it shows is ours in this run
 		switch {
 		case stopping:
 			return 0, false
-		case !d.Lease.Valid():
+		case run == 0:
 			return leaseWait, true
 		case free <= 0:
 			return timerMax, true // what finishes kicks
@@ -151,7 +152,7 @@ func (d *Deliverer) pass() (time.Duration, bool) {
 			d.Logger.Error("cannot ask for due messages", "error", err)
 			return queryWait, true
 		}
-		if again := d.startAll(jobs, now); !again {
+		if again := d.startAll(jobs, now, run); !again {
 			return d.sleep(now, next), true
 		}
 	}
@@ -206,12 +207,12 @@ func (d *Deliverer) taken(now mail.Time) func(mail.ID, string) bool {
 
 // startAll starts the jobs that may start. It tells whether another query
 // would bring others: some were left out, and will be left out by the queue.
-func (d *Deliverer) startAll(jobs []Job, now mail.Time) (again bool) {
+func (d *Deliverer) startAll(jobs []Job, now mail.Time, run uint64) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	started, left, held := 0, 0, len(d.past.held)
 	for i := range jobs {
-		if d.start(&jobs[i], now) {
+		if d.start(&jobs[i], now, run) {
 			started++
 		} else {
 			left++
@@ -221,7 +222,7 @@ func (d *Deliverer) startAll(jobs []Job, now mail.Time) (again bool) {
 }
 
 // start runs one job. The caller holds mu.
-func (d *Deliverer) start(j *Job, now mail.Time) bool {
+func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	k := jobKey{j.ID, j.Destination.Key}
 	if len(j.Recipients) > recipientsMax {
 		j.Recipients = j.Recipients[:recipientsMax] // the others are still due afterwards
@@ -237,7 +238,7 @@ func (d *Deliverer) start(j *Job, now mail.Time) bool {
 	d.open += len(j.Recipients)
 	d.flight[k] = struct{}{}
 	round := c.round
-	d.jobs.Go(func() { d.run(j, round) })
+	d.jobs.Go(func() { d.run(j, round, run) })
 	return true
 }
 

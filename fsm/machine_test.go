@@ -28,6 +28,7 @@ type machine struct {
 	log   []*raft.Log
 	now   mail.Time // stamped into the next entry
 	fatal error     // what the process would have stopped for
+	term  uint64    // of the log; 1 at first
 }
 
 const m1, m2, m3 = mail.MemberID(1), mail.MemberID(2), mail.MemberID(3)
@@ -36,7 +37,7 @@ var begin = mail.At(time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC))
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	m := &machine{t: t, now: begin}
+	m := &machine{t: t, now: begin, term: 1}
 	m.open(vfs.NewCrashableMem())
 	t.Cleanup(m.close)
 	return m
@@ -62,7 +63,7 @@ func (m *machine) close() {
 // add appends an entry to the log and applies it.
 func (m *machine) add(l *raft.Log) Answer {
 	m.t.Helper()
-	l.Index, l.Term = uint64(len(m.log))+1, 1
+	l.Index, l.Term = uint64(len(m.log))+1, m.term
 	m.log = append(m.log, l)
 	a, err := DecodeAnswer(m.f.ApplyBatch([]*raft.Log{l})[0].([]byte))
 	if err != nil {
@@ -71,8 +72,19 @@ func (m *machine) add(l *raft.Log) Answer {
 	return a
 }
 
+// do proposes a command as a leader would: TermStart opens a term of the log,
+// and MemberDown names the present one if it names none.
 func (m *machine) do(k Kind, body any) Answer {
 	m.t.Helper()
+	switch b := body.(type) {
+	case TermStart:
+		m.term = max(m.term, b.Term)
+	case MemberChange:
+		if k == KindMemberDown && b.Term == 0 {
+			b.Term = m.term
+			body = b
+		}
+	}
 	e, err := Encode(k, body)
 	if err != nil {
 		m.t.Fatal(err)

@@ -15,9 +15,9 @@ func (t *tx) memberDown(c MemberChange) Answer {
 	if !ok {
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
 	}
-	if b, _ := t.Boundary(); c.Term != b.Term {
+	if c.Term != t.at.Term {
 		// Another leader may have granted it leases since this was decided.
-		return refuse(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, b.Term)
+		return refuse(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, t.at.Term)
 	}
 	if !m.Up {
 		return Answer{}

@@ -48,6 +48,9 @@ func (m *Member) openAdmin() error {
 	return nil
 }
 
+// handlersTime is how long requests under way may take when the member stops.
+const handlersTime = 3 * time.Second
+
 func (m *Member) serveHTTP(what string, l net.Listener, h http.Handler) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: m.log.Named(what).StandardLogger(nil)}
@@ -56,7 +59,12 @@ func (m *Member) serveHTTP(what string, l net.Listener, h http.Handler) {
 			m.served(what, err)
 		}
 	})
-	m.onClose(func() { _ = srv.Close() })
+	m.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), handlersTime)
+		defer cancel()
+		_ = srv.Shutdown(ctx) // handlers that read the state end before it is closed
+		_ = srv.Close()
+	})
 }
 
 // proposer is Propose with the error that admin knows.

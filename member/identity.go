@@ -32,12 +32,13 @@ type Identity struct {
 
 // Files below DIR/identity.
 const (
-	fileMember = "member.json"
-	fileKey    = "key.pem"
-	fileCert   = "cert.pem"
-	fileCA     = "ca.pem"
-	fileSecret = "boundary.secret" // seals the CA key in the state
-	fileFound  = "found.entry"     // the first command of the boundary, until it is applied
+	fileMember  = "member.json"
+	fileKey     = "key.pem"
+	fileCert    = "cert.pem"
+	fileCA      = "ca.pem"
+	fileSecret  = "boundary.secret" // seals the CA key in the state
+	filePending = "pending.json"    // what join asks with, until it is answered
+	fileFound   = "found.entry"     // the first command of the boundary, until it is applied
 )
 
 // ErrNoIdentity reports a data directory that belongs to no boundary yet.

@@ -5,15 +5,19 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"mailraft/cluster/pki"
 	"mailraft/cluster/port"
 	"mailraft/fsm"
+	"mailraft/mail"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -52,7 +56,7 @@ func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, err
 		return nil, err
 	}
 	defer release()
-	id, key, csr, err := newIdentity(c, "")
+	id, key, csr, err := pendingIdentity(c)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +80,38 @@ func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, err
 		return nil, fmt.Errorf("join at %s: it handed out another CA than it proved to have", addr)
 	}
 	id.Boundary = a.Boundary
-	return id, id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: pki.EncodeCert(a.CA), fileSecret: a.Secret})
+	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: pki.EncodeCert(a.CA), fileSecret: a.Secret}); err != nil {
+		return nil, err
+	}
+	return id, os.Remove(filepath.Join(id.dir, filePending))
+}
+
+// pendingIdentity is the identity that this directory asks to join with: the
+// same one each time. Were the answer to the first request lost, another id
+// would find the name taken, by itself.
+func pendingIdentity(c Config) (id *Identity, keyPEM, csr []byte, err error) {
+	dir := identityDir(c.Dir)
+	path := filepath.Join(dir, filePending)
+	var p struct {
+		ID       mail.MemberID `json:"queue_database_id"`
+		Name     string        `json:"name"`
+		Key, CSR []byte
+	}
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &p) == nil && p.Name == c.Name {
+		return &Identity{ID: p.ID, Name: p.Name, Addr: c.Cluster.Advertise}, p.Key, p.CSR, nil
+	}
+	if id, keyPEM, csr, err = newIdentity(c, ""); err != nil {
+		return nil, nil, nil, err
+	}
+	p.ID, p.Name, p.Key, p.CSR = id.ID, id.Name, keyPEM, csr
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, nil, fmt.Errorf("make identity: %w", err)
+	}
+	return id, keyPEM, csr, writeFile(path, b)
 }
 
 // serveJoins answers joiners until the listener ends.

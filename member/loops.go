@@ -2,7 +2,9 @@ package member
 
 import (
 	"context"
+	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -79,7 +81,10 @@ func (m *Member) acknowledge() {
 				break
 			}
 			ctx, cancel := context.WithTimeout(m.ctx, 10*time.Second)
-			_, err := m.Propose(ctx, fsm.KindDiscard, fsm.Discard{Member: m.id.ID, IDs: ids})
+			a, err := m.Propose(ctx, fsm.KindDiscard, fsm.Discard{Member: m.id.ID, IDs: ids})
+			if err == nil {
+				err = m.waitApplied(ctx, a.Index) // else the same ones are found again
+			}
 			cancel()
 			if err != nil {
 				m.log.Debug("discard statuses are not acknowledged yet", "messages", len(ids), "error", err)
@@ -114,6 +119,9 @@ func (m *Member) sweepOnce() error {
 		return now < c.NotAfter
 	}
 	stats, err := m.content.Sweep(live, func() error { m.fsm.Sync(); return nil })
+	for _, c := range stats.Damaged {
+		m.damaged(c.ID, errors.New("found damaged by the sweep"))
+	}
 	if stats.Removed > 0 {
 		m.log.Info("content swept", "segments", stats.Removed, "bytes", stats.Freed)
 	}
@@ -147,32 +155,47 @@ func peerOf(c net.Conn) (mail.MemberID, bool) {
 }
 
 // needHolders is how many voters must hold a content before it is proposed.
+// With fewer than a majority the state machine accepts it only where a
+// parameter says so, and marks it.
 func (m *Member) needHolders(voters int) int {
 	p := m.params.get()
-	if !p.ShadowRedundancyEnabled {
+	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return 1
 	}
 	return voters/2 + 1
 }
 
-// remoteHolder is the wish for a holder at another site (prefer-remote).
-func (m *Member) remoteHolder(holders []mail.MemberID) bool {
+// wish is what the holders should be where time allows: a majority, even if
+// fewer would do, and one at another site (prefer-remote).
+func (m *Member) wish(holders []mail.MemberID) bool {
 	p := m.params.get()
-	if p.ShadowMessagePreference == "local-only" {
+	if !p.ShadowRedundancyEnabled {
 		return true
 	}
 	v := m.fsm.View()
 	defer v.Close()
+	b, _ := v.Boundary()
+	held := 0
+	for _, voter := range b.Voters {
+		if slices.Contains(holders, voter) {
+			held++
+		}
+	}
+	if held <= len(b.Voters)/2 {
+		return false
+	}
+	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(v, holders)
+}
+
+func (m *Member) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
 	remote := false
 	for mb := range v.Members() {
 		if mb.Site == m.cfg.Site || mb.ID == m.id.ID {
 			continue
 		}
 		remote = true
-		for _, h := range holders {
-			if h == mb.ID {
-				return true
-			}
+		if slices.Contains(holders, mb.ID) {
+			return true
 		}
 	}
 	return !remote // nobody could fulfil it

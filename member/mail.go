@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -28,6 +29,7 @@ func (m *Member) openMail() error {
 	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: due{m}, Source: m, Reporter: m, Uploader: m,
 		Lease: m.node.Lease(), Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
 	m.onClose(out.Close)
+	m.onClose(m.stopDelivery)
 
 	cert := newCertificate(m.cfg.SMTP.TLSCert, m.cfg.SMTP.TLSKey)
 	if cert.certFile != "" && cert.config() == nil {
@@ -37,6 +39,7 @@ func (m *Member) openMail() error {
 	m.smtp = smtpd.New(smtpd.Config{Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: q, Directory: q, Gate: q,
 		TLS: cert.config, SizeMax: func() int64 { return m.params.get().MessageSizeMax },
 		ConnectionsMax: m.cfg.SMTP.ConnectionsMax, ConnectionsPerClient: m.cfg.SMTP.ConnectionsPerClient, Logger: m.log.Named("smtp")})
+	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
 	l, err := net.Listen("tcp", m.cfg.SMTP.Listen)
 	if err != nil {
 		return fmt.Errorf("open SMTP port: %w", err)
@@ -92,4 +95,10 @@ func (c *certificate) config() *tls.Config {
 	c.modified = info.ModTime()
 	c.loaded = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	return c.loaded
+}
+
+func (m *Member) stopDelivery() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	m.deliverer.Stop(ctx)
 }

@@ -69,8 +69,8 @@ const hang = 10 * time.Second
 // Start opens the data directory and runs the member. It returns when every
 // part is running; whether mail is taken is for /readyz to say. fatal is
 // called when the member cannot keep a promise any more; nil exits.
-func Start(c Config, log hclog.Logger, fatal func(error)) (m *Member, err error) {
-	m = &Member{cfg: c, log: log, started: time.Now(), fatal: fatal}
+func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error) {
+	m := &Member{cfg: c, log: log, started: time.Now(), fatal: fatal}
 	if m.fatal == nil {
 		m.fatal = func(err error) {
 			log.Error("this member cannot go on, and stops", "error", err)
@@ -143,6 +143,7 @@ func (m *Member) openStores() (err error) {
 		return err
 	}
 	m.onClose(func() { m.closed("log", m.raftLog.Close()) })
+	m.onClose(m.work.Wait) // whoever reads the stores, and was started after this, has ended
 	return nil
 }
 
@@ -176,7 +177,7 @@ func (m *Member) openCluster() (err error) {
 	}
 	m.replica = replica.New(replica.Config{Self: m.id.ID, Disk: replica.OnStore(m.content), Peers: m.peers,
 		Dial:   func(ctx context.Context, addr string) (conn, error) { return m.port.Dial(ctx, addr, port.Content) },
-		PeerOf: peerOf, Need: m.needHolders, Extra: m.remoteHolder, Damaged: m.damaged, Logger: m.log.Named("content")})
+		PeerOf: peerOf, Need: m.needHolders, Extra: m.wish, Damaged: m.damaged, Logger: m.log.Named("content")})
 	m.onClose(m.replica.Close)
 	return nil
 }
@@ -279,10 +280,7 @@ func (m *Member) Stop() {
 		m.log.Warn("SMTP sessions did not end in time", "error", err)
 	}
 	m.closed("SMTP", m.smtp.Close())
-	deliverCtx, cancelDeliver := context.WithTimeout(context.Background(), stopTime)
-	defer cancelDeliver()
-	m.deliverer.Stop(deliverCtx)
+	m.stopDelivery() // its last reports need Raft
 	m.cancel()
 	m.close()
-	m.work.Wait()
 }

@@ -221,6 +221,50 @@ func TestThreeMembers(t *testing.T) {
 	h.sameState()
 }
 
+// A start that fails says why, and leaves nothing running.
+func TestFailedStart(t *testing.T) {
+	h := newHouse(t, 1)
+	h.stop(0)
+	l, err := net.Listen("tcp", h.configs[0].HTTP.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Start(h.configs[0], hclog.NewNullLogger(), nil); err == nil || m != nil || !strings.Contains(err.Error(), "health listener") {
+		t.Fatalf("start with a port in use: %v", err)
+	}
+	if c, err := net.Dial("tcp", h.configs[0].SMTP.Listen); err == nil {
+		c.Close()
+		t.Error("SMTP still listens")
+	}
+	l.Close()
+	h.start(0)
+	h.ready()
+}
+
+// The answer to a joiner is lost: it asks again as the same, with the same
+// token, and the name is not taken by its own ghost.
+func TestJoinAgain(t *testing.T) {
+	h := newHouse(t, 1)
+	token, err := h.members[0].NewToken(h.ctx, "member", 1, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h.configs[0]
+	c.Name, c.Dir, c.Cluster.Listen = "m2", t.TempDir(), freeAddr(t)
+	c.Cluster.Advertise = c.Cluster.Listen
+	lost, _, csr, err := pendingIdentity(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.members[0].letJoin(joinRequest{Token: token, Member: c.row(lost.ID, ""), CSR: csr}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := Join(h.ctx, c, h.configs[0].Cluster.Listen, token)
+	if err != nil || id.ID != lost.ID {
+		t.Fatalf("again: %v, %v; want %s", id, err, lost.ID)
+	}
+}
+
 // A boundary of one, for trying things out: content on one disk is a majority,
 // and there is nobody to shadow.
 func TestOneMember(t *testing.T) {

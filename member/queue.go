@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"mailraft/cluster"
@@ -22,7 +23,7 @@ const notAfterTime = 10 * time.Minute
 
 // withdrawTime is how long a submission whose client was told 4xx is tried to
 // be withdrawn.
-const withdrawTime = 5 * time.Minute
+const withdrawTime = notAfterTime + time.Minute
 
 // queue is the way in: what smtpd puts messages into.
 type queue struct{ *Member }
@@ -41,7 +42,7 @@ func (q queue) Ready() error {
 	if !b.Opened {
 		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
 	}
-	if self, ok := v.Member(q.id.ID); !ok || !self.Up || self.Draining {
+	if self, ok := v.Member(q.id.ID); !ok || !self.Up || self.Draining || !slices.Contains(b.Voters, q.id.ID) {
 		return mail.Replyf(421, "4.3.2", "this server may not take mail now; try another")
 	}
 	return nil
@@ -50,10 +51,11 @@ func (q queue) Ready() error {
 // Verify implements smtpd.Directory. A 5xx rests on replicated state, so it
 // needs a fresh lease: a member that was cut off may not know the mailbox yet.
 func (q queue) Verify(_ context.Context, rcpt mail.Address) error {
+	fresh := q.node.Lease().Valid() // before the view, which is then at least as new
 	v := q.fsm.View()
 	defer v.Close()
 	err := directory.Verify(v, rcpt)
-	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !q.node.Lease().Valid() {
+	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !fresh {
 		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
 	}
 	return err
@@ -224,6 +226,9 @@ func (m *Member) Report(ctx context.Context, reports []mail.Report) error {
 	a, err := m.Propose(ctx, fsm.KindReport, fsm.Report{Member: m.id.ID, Reports: reports})
 	if err != nil {
 		return err
+	}
+	if a.Refused != nil {
+		return a.Refused
 	}
 	for i, r := range a.Items {
 		if r != nil {

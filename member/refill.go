@@ -13,21 +13,22 @@ import (
 // up to which applied index nothing is missing: what the leader goes by when
 // it chooses who may take a message over.
 type refill struct {
-	m        *Member
-	upTo     atomic.Uint64 // content is complete up to this index
-	mu       sync.Mutex
-	missing  map[mail.ContentID]*absent // guarded by mu
-	next     mail.ID                    // rows before it were looked at; owned by run
-	seen     uint64                     // index of the view that they were looked at in; owned by run
-	fetching chan struct{}              // bounds the fetches under way
+	m       *Member
+	upTo    atomic.Uint64 // content is complete up to this index
+	mu      sync.Mutex
+	missing map[mail.ContentID]*absent // guarded by mu
+	next    mail.ID                    // rows before it were looked at; owned by run
+	seen    uint64                     // index of the view that they were looked at in; owned by run
+	due     []*absent                  // to be fetched, in the order of rows, active ones first; guarded by mu
+	idle    []*absent                  // the same, of finished messages; guarded by mu
 }
 
 // absent is a content that is not here.
 type absent struct {
 	content mail.Content
 	row     mail.ID // the first row that names it
+	active  bool
 	since   time.Time
-	busy    bool
 }
 
 const (
@@ -42,7 +43,7 @@ const (
 )
 
 func newRefill(m *Member) *refill {
-	return &refill{m: m, missing: map[mail.ContentID]*absent{}, fetching: make(chan struct{}, fetchesMax)}
+	return &refill{m: m, missing: map[mail.ContentID]*absent{}}
 }
 
 func (r *refill) complete() uint64 { return r.upTo.Load() }
@@ -58,15 +59,52 @@ func (r *refill) lost(id mail.ContentID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.missing[id] == nil {
-		r.missing[id] = &absent{content: c}
+		r.want(&absent{content: c, active: true})
+	}
+}
+
+// want puts a content at the end of its queue. The caller holds mu.
+func (r *refill) want(a *absent) {
+	r.missing[a.content.ID] = a
+	if a.active {
+		r.due = append(r.due, a)
+	} else {
+		r.idle = append(r.idle, a)
+	}
+}
+
+// next takes the first content that has waited for its grace; nil: none.
+func (r *refill) take() *absent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, q := range []*[]*absent{&r.due, &r.idle} {
+		if len(*q) > 0 && time.Since((*q)[0].since) >= uploadGrace {
+			a := (*q)[0]
+			*q = (*q)[1:]
+			return a
+		}
+	}
+	return nil
+}
+
+func (r *refill) fetch() {
+	for r.m.ctx.Err() == nil {
+		a := r.take()
+		if a == nil {
+			r.m.pause(refillEvery)
+			continue
+		}
+		r.fetchOne(a)
 	}
 }
 
 func (r *refill) run() {
+	for range fetchesMax {
+		r.m.work.Go(r.fetch)
+	}
 	for r.m.pause(refillEvery) {
 		for r.scan() && r.m.ctx.Err() == nil {
 		}
-		r.fetch()
 		r.settle()
 	}
 }
@@ -92,7 +130,7 @@ func (r *refill) scan() (more bool) {
 		}
 		r.mu.Lock()
 		if r.missing[m.Content.ID] == nil {
-			r.missing[m.Content.ID] = &absent{content: m.Content, row: m.ID, since: time.Now()}
+			r.want(&absent{content: m.Content, row: m.ID, active: m.Active(), since: time.Now()})
 		}
 		r.mu.Unlock()
 	}
@@ -109,43 +147,22 @@ func after(id mail.ID) mail.ID {
 	return id
 }
 
-// fetch begins to fetch what is missing, as far as fetches are free.
-func (r *refill) fetch() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id, a := range r.missing {
-		if _, ok := r.m.content.Stat(id); ok {
-			delete(r.missing, id)
-			continue
-		}
-		if a.busy || time.Since(a.since) < uploadGrace {
-			continue
-		}
-		select {
-		case r.fetching <- struct{}{}:
-		default:
-			return
-		}
-		a.busy = true
-		r.m.work.Go(func() { r.fetchOne(id, a) })
-	}
-}
-
-func (r *refill) fetchOne(id mail.ContentID, a *absent) {
-	defer func() { <-r.fetching }()
+func (r *refill) fetchOne(a *absent) {
+	id := a.content.ID
 	ctx, cancel := context.WithTimeout(r.m.ctx, fetchTime)
 	defer cancel()
-	err := r.m.replica.Pull(ctx, a.content)
+	err := r.m.replica.Pull(ctx, a.content) // nil at once if it came by itself
 	v := r.m.fsm.View()
 	_, wanted := v.HasContent(id)
 	v.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.busy, a.since = false, time.Now()
 	if err == nil || !wanted {
 		delete(r.missing, id)
 		return
 	}
+	a.since = time.Now()
+	r.want(a)
 	r.m.log.Warn("content is missing here and could not be fetched yet", "content", id.String(), "id", a.row.String(), "error", err)
 }
 

@@ -83,6 +83,38 @@ func TestCrashLeavesAPrefix(t *testing.T) {
 	}
 }
 
+// A view that is open while everything is replaced goes on showing what was:
+// a sweep that saw it empty would take all content for unwanted.
+func TestViewOutlivesReplace(t *testing.T) {
+	for _, flushed := range []bool{false, true} {
+		d := mustOpen(t, vfs.NewMem())
+		defer d.Close()
+		for i := range 100 {
+			put(d, fmt.Sprintf("r%03d", i), "old")
+		}
+		if flushed {
+			if err := d.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := d.View()
+		defer v.Close()
+		fresh := func(yield func(k, v []byte) bool) {
+			_ = yield([]byte("r000"), []byte("new")) && yield([]byte("r5"), []byte("new"))
+		}
+		if err := d.Replace([]byte("r"), []byte("s"), fresh, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		was := rows(v, "r", "s")
+		if _, ok := v.Get([]byte("r042")); !ok || len(was) != 100 || was["r000"] != "old" {
+			t.Errorf("flushed %t: the view has %d rows", flushed, len(was))
+		}
+		if is := rows(d.View(), "r", "s"); len(is) != 2 || is["r000"] != "new" {
+			t.Errorf("flushed %t: the tables have %v", flushed, is)
+		}
+	}
+}
+
 func TestReplaceIsAllOrNothing(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	d := mustOpen(t, fs)
