@@ -436,8 +436,8 @@ func TestHealthJudgement(t *testing.T) {
 		{"clocks apart", func() { b.status.TimeTrusted = false }, "critical"},
 		{"agreeing", func() { b.status.TimeTrusted = true }, "healthy"},
 		{"the leader is silent", func() { b.status.Peers, b.status.TimeTrusted = nil, false }, "degraded"},
-		{"one member down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3}) }, "degraded"},
-		{"two members down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m2}) }, "critical"},
+		{"one member down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1}) }, "degraded"},
+		{"two members down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m2, Term: 1}) }, "critical"},
 		{"no leader", func() { b.status.Leader = 0 }, "critical"},
 	} {
 		tt.do()

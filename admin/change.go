@@ -101,7 +101,11 @@ func changing[T any](s *Server, what string, order func(*T) *Order, f func(r *ht
 		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 			o.By = r.TLS.PeerCertificates[0].Subject.CommonName
 		}
-		v, as := s.view()
+		v, as, err := s.deciding(r.Context())
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
 		p, err := f(r, v, body)
 		v.Close()
 		if err != nil {

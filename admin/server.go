@@ -25,6 +25,11 @@ type Config struct {
 	Contents Contents
 	Host     Host
 	Boundary Boundary
+	// Fresh returns when this member's state contains everything that was
+	// committed when it was called, by the word of a leader whose leadership a
+	// quorum has confirmed since. What decides something (a change, a dry run)
+	// is read after it. Nil: the state is taken as it is.
+	Fresh func(ctx context.Context) error
 	// Metrics are further series for /metrics: those of SMTP, delivery, Raft.
 	Metrics []prometheus.Collector
 	// ProposeTime bounds a change whose client sets no bound; 0 is 30 s.
@@ -188,6 +193,19 @@ func read(w http.ResponseWriter, r *http.Request, into any) error {
 		return malformed("body: %v", err)
 	}
 	return nil
+}
+
+// deciding opens the state for a read that decides something.
+func (s *Server) deciding(ctx context.Context) (*fsm.View, As, error) {
+	if s.Fresh != nil {
+		ctx, cancel := context.WithTimeout(ctx, s.ProposeTime)
+		defer cancel()
+		if err := s.Fresh(ctx); err != nil {
+			return nil, As{}, fmt.Errorf("%w: %w", ErrNoQuorum, err)
+		}
+	}
+	v, as := s.view()
+	return v, as, nil
 }
 
 // propose is one command of a change; a refusal is an error.

@@ -250,6 +250,8 @@ func (m *Member) handle(ctx context.Context, peer pki.Identity, kind byte, body 
 		return m.handleHash(ctx, body)
 	case kindStatus:
 		return m.handleStatus(ctx)
+	case kindFresh:
+		return m.handleFresh(ctx)
 	}
 	return nil, mail.Replyf(502, "5.5.1", "unknown request %d", kind)
 }

@@ -277,3 +277,26 @@ func TestOneMember(t *testing.T) {
 	h.send(10)
 	h.sameState()
 }
+
+// A follower that is asked for a decision reads at an index that the leader
+// has named after a quorum confirmed it; without a quorum it does not decide.
+func TestFreshRead(t *testing.T) {
+	h := newHouse(t, 3)
+	for _, m := range h.members {
+		before, _ := h.members[0].fsm.Applied()
+		h.propose(fsm.KindTick, fsm.Tick{})
+		if err := m.fresh(h.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if at, _ := m.fsm.Applied(); at <= before {
+			t.Errorf("read at %d what was committed after %d", at, before)
+		}
+	}
+	h.stop(1)
+	h.stop(2)
+	ctx, cancel := context.WithTimeout(h.ctx, 3*time.Second)
+	defer cancel()
+	if err := h.members[0].fresh(ctx); err == nil {
+		t.Error("a member alone read as if it led")
+	}
+}

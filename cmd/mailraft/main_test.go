@@ -75,7 +75,7 @@ func happens(ts *testscript.TestScript, _ bool, args []string) {
 		case "odd":
 			b.odd.Store(true)
 		case "down":
-			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3})
+			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1})
 		default:
 			ts.Fatalf("happens %s: unknown", what)
 		}
