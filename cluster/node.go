@@ -69,9 +69,12 @@ type Config struct {
 
 	Clock             Clock    // nil is the machine's own
 	Timeouts          Timeouts // zero fields take the defaults
-	TrailingLogs      uint64
-	SnapshotThreshold uint64
+	TrailingLogs      uint64   // entries kept behind a snapshot
+	SnapshotThreshold uint64   // entries between two
 	SnapshotInterval  time.Duration
+	// LogFit is how many of the newest log entries are to be kept when the log
+	// has grown over its size; nil: any size will do.
+	LogFit func() (entries uint64, over bool)
 }
 
 // Timeouts are Raft's. Heartbeats go through the follower's main loop, behind
@@ -143,6 +146,9 @@ func Start(cfg Config) (*Node, error) {
 	n.work.Go(n.enterProposals)
 	n.work.Go(n.confirmRounds)
 	n.work.Go(n.keepLease)
+	if cfg.LogFit != nil {
+		n.work.Go(n.keepLogSmall)
+	}
 	return n, nil
 }
 

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"io"
 	"sync"
 
 	"mailraft/mail"
@@ -19,6 +18,9 @@ type FSM struct {
 	fatal  func(error)
 	log    hclog.Logger
 	hashes hashes
+
+	install func(index, term uint64) error // see OnInstall
+	streams sync.WaitGroup                 // of the tables to other members
 
 	mu      sync.Mutex
 	applied Applied       // guarded by mu; what is committed to the tables
@@ -118,21 +120,3 @@ func (f *FSM) commit(t *tx) {
 // Snapshot implements raft.FSM: the live tables are the snapshot, so there is
 // nothing to copy. See Snapshots.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) { return liveSnapshot{}, nil }
-
-// Restore implements raft.FSM: it replaces the replicated rows by those of a
-// received snapshot, all or none.
-func (f *FSM) Restore(r io.ReadCloser) error {
-	defer r.Close()
-	s := &streamReader{r: r}
-	if err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault); err != nil {
-		return err
-	}
-	v := f.View()
-	defer v.Close()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.applied = v.Tables.Applied()
-	close(f.changed)
-	f.changed = make(chan struct{})
-	return nil
-}

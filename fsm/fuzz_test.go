@@ -85,6 +85,9 @@ func populated(t testing.TB) *machine {
 func FuzzSnapshotStream(f *testing.F) {
 	m := newMachine(f)
 	m.boundary()
+	for i := range byte(2) { // ahead of whoever gets it
+		m.must(KindAccept, Accept{Submission: m.submission(i+2, m1, m1, m2)})
+	}
 	v := m.f.View()
 	defer v.Close()
 	var whole bytes.Buffer

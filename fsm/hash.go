@@ -70,6 +70,9 @@ func (f *FSM) HashAt(index uint64) (sum [sha256.Size]byte, wait <-chan struct{},
 	return f.hashes.sum[index], wait, ok
 }
 
-// Close waits for hashes that are being computed. The tables can be closed
-// after it.
-func (f *FSM) Close() { f.hashes.wg.Wait() }
+// Close waits for hashes that are being computed and streams that are being
+// read. The tables can be closed after it.
+func (f *FSM) Close() {
+	f.hashes.wg.Wait()
+	f.streams.Wait()
+}

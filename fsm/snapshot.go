@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"hash/crc32"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,9 +28,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // liveSnapshot stands for the tables as they are.
 type liveSnapshot struct{}
 
+// Persist returns when the tables are durable. They may end before what Raft
+// calls applied, because its no-ops do not come here: then the log is still
+// needed from there, and the next attempt does it. Nor is the log shortened
+// while another member receives the tables: it will ask for what follows them.
 func (liveSnapshot) Persist(sink raft.SnapshotSink) error {
-	if s, ok := sink.(*liveSink); ok {
-		s.live = true
+	if k, ok := sink.(*liveSink); ok {
+		k.live = true
+		if at, _ := k.s.f.Applied(); at < k.meta.Index {
+			return fmt.Errorf("the state ends at entry %d as yet, before %d", at, k.meta.Index)
+		}
+		if n := k.s.sending(); n > 0 {
+			return fmt.Errorf("the state is being sent to %d members", n)
+		}
 	}
 	return sink.Close()
 }
@@ -50,6 +58,19 @@ type Snapshots struct {
 	mu       sync.Mutex
 	received map[string]raft.SnapshotMeta // guarded by mu
 	n        int                          // guarded by mu
+	streams  int                          // guarded by mu; that are being read
+}
+
+func (s *Snapshots) sending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams
+}
+
+func (s *Snapshots) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams += n
 }
 
 // NewSnapshots makes the store; dir takes streams being received, and what an
@@ -107,25 +128,27 @@ func (s *Snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 }
 
 func (s *Snapshots) openLive() (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.count(1) // before the view: no log that follows it may go
 	v := s.f.View()
+	end := func() { v.Close(); s.count(-1) }
 	m, ok := v.meta()
 	if !ok {
-		v.Close()
+		end()
 		return nil, nil, fmt.Errorf("open snapshot: the state is empty: %w", os.ErrNotExist)
 	}
 	size := counter(0)
 	if err := writeStream(&size, v.Tables); err != nil { // raft wants the exact size first
-		v.Close()
+		end()
 		return nil, nil, err
 	}
 	m.Size = int64(size)
 	r, w := io.Pipe()
-	go func() {
-		defer v.Close()
+	s.f.streams.Go(func() {
+		defer end()
 		b := bufio.NewWriterSize(w, 256<<10)
 		err := writeStream(b, v.Tables)
 		_ = w.CloseWithError(errors.Join(err, b.Flush()))
-	}()
+	})
 	return &m, r, nil
 }
 
@@ -232,73 +255,4 @@ func writeRow(w io.Writer, k, v []byte) error {
 	binary.BigEndian.PutUint32(b[4:], uint32(len(v)))
 	_, err := w.Write(append(append(b, k...), v...))
 	return err
-}
-
-// ErrSnapshot reports a stream that is no whole snapshot.
-var ErrSnapshot = errors.New("malformed or damaged snapshot")
-
-// streamReader reads what writeStream wrote. Its checksum is known only after
-// the last row, so rows must not be used before fault has returned nil.
-type streamReader struct {
-	r   io.Reader
-	err error
-}
-
-func (s *streamReader) fault() error { return s.err }
-
-func (s *streamReader) rows() iter.Seq2[[]byte, []byte] {
-	return func(yield func(k, v []byte) bool) {
-		b := bufio.NewReaderSize(s.r, 256<<10)
-		sum := crc32.New(castagnoli)
-		in := io.TeeReader(b, sum)
-		magic := make([]byte, len(streamMagic))
-		if _, err := io.ReadFull(in, magic); err != nil || string(magic) != streamMagic {
-			s.err = ErrSnapshot
-			return
-		}
-		var last []byte
-		for {
-			k, v, err := readRow(in)
-			if err != nil {
-				s.err = fmt.Errorf("%w: %w", ErrSnapshot, err)
-				return
-			}
-			if len(k) == 0 {
-				break
-			}
-			if string(k) <= string(last) || k[0] != 'r' {
-				s.err = fmt.Errorf("%w: row out of order", ErrSnapshot)
-				return
-			}
-			last = k
-			if !yield(k, v) {
-				return
-			}
-		}
-		s.err = checkSum(b, sum)
-	}
-}
-
-func readRow(r io.Reader) (k, v []byte, err error) {
-	var n [8]byte
-	if _, err := io.ReadFull(r, n[:]); err != nil {
-		return nil, nil, err
-	}
-	kl, vl := binary.BigEndian.Uint32(n[:]), binary.BigEndian.Uint32(n[4:])
-	if kl > keyMax || vl > valueMax {
-		return nil, nil, fmt.Errorf("row of %d and %d bytes", kl, vl)
-	}
-	b := make([]byte, kl+vl)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, nil, err
-	}
-	return b[:kl:kl], b[kl:], nil
-}
-
-func checkSum(r io.Reader, sum hash.Hash32) error {
-	var c [4]byte
-	if _, err := io.ReadFull(r, c[:]); err != nil || binary.BigEndian.Uint32(c[:]) != sum.Sum32() {
-		return fmt.Errorf("%w: checksum", ErrSnapshot)
-	}
-	return nil
 }

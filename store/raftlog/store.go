@@ -51,6 +51,7 @@ type Store struct {
 	db    bolt
 	fatal func(error)
 	dog   *watchdog
+	sizes sizes
 
 	mu       sync.Mutex
 	broken   error  // the first failed write: nothing is written after it
@@ -60,9 +61,10 @@ type Store struct {
 
 // Open opens the log at o.Path, or makes it.
 func Open(o Options) (*Store, error) {
-	fresh := false
-	if _, err := os.Stat(o.Path); errors.Is(err, os.ErrNotExist) {
-		fresh = true
+	var sizes sizes
+	fresh, err := inspect(o.Path, func(index uint64, value []byte) { sizes.add(index, int64(len(value))+pageElementLen) })
+	if err != nil {
+		return nil, fmt.Errorf("open raft log %s: %w", o.Path, err)
 	}
 	db, err := openBolt(o.Path)
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -78,12 +80,12 @@ func Open(o Options) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("open raft log %s: %w", o.Path, err), db.Close())
 		}
 	}
-	return guard(db, o), nil
+	s := guard(db, o)
+	s.sizes.blocks = sizes.blocks
+	return s, nil
 }
 
-// openBolt reads the whole file, since the freelist is not on disk. A damaged
-// page ends the process by a panic of bbolt, in a goroutine of its own that
-// nobody can recover: loud, and before Raft has said anything.
+// openBolt reads the whole file, since the freelist is not on disk.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	return raftboltdb.New(raftboltdb.Options{
 		Path: path,
@@ -134,6 +136,12 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Bytes is what the entries take, about.
+func (s *Store) Bytes() int64 { return s.sizes.total() }
+
+// Newest is how many of the newest entries take at most so many bytes, about.
+func (s *Store) Newest(limit int64) uint64 { return s.sizes.newest(limit) }
+
 // Size is the size of the file in bytes. It never shrinks: space that
 // DeleteRange frees is used again.
 func (s *Store) Size() int64 {
@@ -156,20 +164,68 @@ func (s *Store) FirstIndex() (uint64, error) { return s.db.FirstIndex() }
 func (s *Store) LastIndex() (uint64, error) { return s.db.LastIndex() }
 
 // GetLog implements raft.LogStore. raft.ErrLogNotFound is passed on as it is:
-// Raft compares it.
-func (s *Store) GetLog(index uint64, log *raft.Log) error { return s.db.GetLog(index, log) }
+// Raft compares it. A damaged entry stops the process: applied or passed on it
+// would be another command than the one that was agreed on.
+func (s *Store) GetLog(index uint64, log *raft.Log) error {
+	err := s.db.GetLog(index, log)
+	if err == raft.ErrLogNotFound {
+		return err
+	}
+	if err != nil {
+		err = damaged("entry %d cannot be read: %w", index, err)
+	} else {
+		err = unseal(index, log)
+	}
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", s.path, err)
+		s.fatal(err)
+	}
+	return err
+}
 
 // StoreLog implements raft.LogStore.
 func (s *Store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
 
 // StoreLogs implements raft.LogStore: one transaction, synced.
 func (s *Store) StoreLogs(logs []*raft.Log) error {
-	return s.write("append to the raft log", func() error { return s.db.StoreLogs(logs) })
+	err := s.write("append to the raft log", func() error { return s.db.StoreLogs(sealed(logs)) })
+	if err == nil {
+		s.sizes.stored(logs)
+	}
+	return err
 }
 
-// DeleteRange implements raft.LogStore; both ends are included.
+// pieceEntries is how much of the log's beginning goes in one transaction.
+// Appends wait for one: with 50,000 entries, longer than a heartbeat may take.
+const pieceEntries = 1000
+
+// DeleteRange implements raft.LogStore; both ends are included. The beginning
+// of the log goes in pieces, so that appends come in between; a crash leaves
+// less of it away. Its end goes in one: a crash between two pieces would leave
+// a hole, or entries behind it that nobody vouches for.
 func (s *Store) DeleteRange(lo, hi uint64) error {
-	return s.write("shorten the raft log", func() error { return s.db.DeleteRange(lo, hi) })
+	first, err1 := s.FirstIndex()
+	last, err2 := s.LastIndex()
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if lo > first || hi >= last {
+		return s.remove(lo, hi)
+	}
+	for lo = first; lo <= hi; lo += pieceEntries {
+		if err := s.remove(lo, min(hi, lo+pieceEntries-1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) remove(lo, hi uint64) error {
+	err := s.write("shorten the raft log", func() error { return s.db.DeleteRange(lo, hi) })
+	if err == nil {
+		s.sizes.removed(lo, hi)
+	}
+	return err
 }
 
 // write runs one change of the file under the watchdog. After the first

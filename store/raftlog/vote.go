@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
@@ -21,7 +20,7 @@ import (
 var (
 	keyVoteTerm = []byte("LastVoteTerm")
 	keyVoteCand = []byte("LastVoteCand")
-	keyVote     = []byte("Vote") // ours: 8 bytes of term, big endian, then the candidate
+	keyVote     = []byte("Vote") // ours: 8 bytes of term, big endian, then the candidate; sealed
 )
 
 var errNoTerm = errors.New("a vote's candidate came without its term")
@@ -34,7 +33,7 @@ func (s *Store) SetUint64(key []byte, val uint64) error {
 		s.voteTerm, s.voteHeld = val, true
 		return nil
 	}
-	return s.Set(key, binary.BigEndian.AppendUint64(nil, val))
+	return s.Set(key, sealNumber(key, binary.BigEndian.AppendUint64(nil, val)))
 }
 
 // Set implements raft.StableStore.
@@ -50,7 +49,7 @@ func (s *Store) Set(key, val []byte) error {
 		if !held {
 			return errNoTerm // another version of Raft: the record would name a wrong term
 		}
-		return s.db.Set(keyVote, append(binary.BigEndian.AppendUint64(nil, term), val...))
+		return s.db.Set(keyVote, sealVote(append(binary.BigEndian.AppendUint64(nil, term), val...)))
 	})
 }
 
@@ -64,8 +63,8 @@ func (s *Store) GetUint64(key []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(val) != 8 {
-		return 0, fmt.Errorf("raft store: %q has %d bytes, not 8", key, len(val))
+	if val, err = unsealNumber(key, val); err != nil {
+		return 0, err
 	}
 	return binary.BigEndian.Uint64(val), nil
 }
@@ -88,8 +87,8 @@ func (s *Store) vote() (term uint64, cand []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if len(rec) < 8 {
-		return 0, nil, fmt.Errorf("raft store: the vote has %d bytes", len(rec))
+	if rec, err = unsealVote(rec); err != nil {
+		return 0, nil, err
 	}
 	return binary.BigEndian.Uint64(rec), rec[8:], nil
 }
