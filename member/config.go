@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"mailraft/mail"
 
@@ -28,6 +29,8 @@ type Config struct {
 	Cluster Cluster `toml:"cluster"`
 	HTTP    HTTP    `toml:"http"`
 	Disk    Disk    `toml:"disk"`
+	Log     Log     `toml:"log"`
+	Content Content `toml:"content"`
 }
 
 // SMTP is the ingress.
@@ -55,6 +58,26 @@ type HTTP struct {
 type Disk struct {
 	SpaceMin string `toml:"space-min"` // default 1GiB
 	spaceMin int64
+}
+
+// Log is how much of the Raft log is kept for members that were away. Who was
+// away for longer gets a snapshot of the state.
+type Log struct {
+	EntriesMax      uint64 `toml:"entries-max"`      // kept behind a snapshot; default 2,000,000
+	SizeMax         string `toml:"size-max"`         // default 1GiB: the file is read at the start
+	SnapshotEntries uint64 `toml:"snapshot-entries"` // between two; default 50,000
+	SnapshotEvery   string `toml:"snapshot-every"`   // how often is looked; default 1m
+	sizeMax         int64
+	snapshotEvery   time.Duration
+}
+
+// Content is how fast stored content is fetched and read through in the
+// background, in bytes a second.
+type Content struct {
+	RefillRate string `toml:"refill-rate"` // default 200MiB; what is to be delivered is not held back
+	ScrubRate  string `toml:"scrub-rate"`  // default 8MiB; 0 turns it off
+	refillRate int64
+	scrubRate  int64
 }
 
 // Load reads and checks a file. Errors name the line or the key.
@@ -118,7 +141,6 @@ func (c *Config) complete() error {
 	setDefault(&c.LogLevel, "info")
 	setDefault(&c.SMTP.Listen, "127.0.0.1:2525")
 	setDefault(&c.HTTP.Listen, "127.0.0.1:8125")
-	setDefault(&c.Disk.SpaceMin, "1GiB")
 	for _, a := range []struct{ key, addr string }{
 		{"smtp.listen", c.SMTP.Listen}, {"http.listen", c.HTTP.Listen}, {"cluster.listen", c.Cluster.Listen},
 	} {
@@ -133,11 +155,40 @@ func (c *Config) complete() error {
 	if (c.SMTP.TLSCert == "") != (c.SMTP.TLSKey == "") {
 		return errors.New("smtp.tls-cert and smtp.tls-key: one without the other")
 	}
-	n, err := mail.ParseSize(c.Disk.SpaceMin)
-	if err != nil {
-		return fmt.Errorf("disk.space-min: %w", err)
+	return c.quantities()
+}
+
+// quantities reads the sizes and times.
+func (c *Config) quantities() error {
+	for _, q := range []struct {
+		key, standard string
+		text          *string
+		n             *int64
+	}{
+		{"disk.space-min", "1GiB", &c.Disk.SpaceMin, &c.Disk.spaceMin},
+		{"log.size-max", "1GiB", &c.Log.SizeMax, &c.Log.sizeMax},
+		{"content.refill-rate", "200MiB", &c.Content.RefillRate, &c.Content.refillRate},
+		{"content.scrub-rate", "8MiB", &c.Content.ScrubRate, &c.Content.scrubRate},
+	} {
+		setDefault(q.text, q.standard)
+		n, err := mail.ParseSize(*q.text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.key, err)
+		}
+		*q.n = n
 	}
-	c.Disk.spaceMin = n
+	if c.Content.refillRate < 1 || c.Log.sizeMax < 1 {
+		return errors.New("content.refill-rate and log.size-max: want more than 0")
+	}
+	setDefault(&c.Log.SnapshotEvery, "1m")
+	every, err := mail.ParseDuration(c.Log.SnapshotEvery)
+	if err != nil {
+		return fmt.Errorf("log.snapshot-every: %w", err)
+	}
+	if every < 5*time.Millisecond { // as Raft has it
+		return fmt.Errorf("log.snapshot-every: %s is too short", c.Log.SnapshotEvery)
+	}
+	c.Log.snapshotEvery = every
 	return nil
 }
 

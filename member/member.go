@@ -24,7 +24,6 @@ import (
 	"mailraft/store/raftlog"
 	"mailraft/store/state"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
@@ -50,6 +49,7 @@ type Member struct {
 	refill    *refill
 	params    params
 
+	restart  chan error      // see Restart
 	ctx      context.Context // ends when Stop begins
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
@@ -70,10 +70,10 @@ const hang = 10 * time.Second
 // part is running; whether mail is taken is for /readyz to say. fatal is
 // called when the member cannot keep a promise any more; nil exits.
 func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error) {
-	m := &Member{cfg: c, log: log, started: time.Now(), fatal: fatal}
+	m := &Member{cfg: c, log: log, started: time.Now(), fatal: fatal, restart: make(chan error, 1)}
 	if m.fatal == nil {
 		m.fatal = func(err error) {
-			log.Error("this member cannot go on, and stops", "error", err)
+			log.Error("this member cannot go on, and stops", "error", c.remedy(err))
 			os.Exit(1)
 		}
 	}
@@ -86,7 +86,7 @@ func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error)
 	}()
 	for _, step := range []func() error{m.openDirectory, m.openStores, m.openCluster, m.openMail, m.openAdmin} {
 		if err := step(); err != nil {
-			return nil, err
+			return nil, c.remedy(err)
 		}
 	}
 	m.run()
@@ -117,33 +117,6 @@ func (m *Member) openDirectory() error {
 		return fmt.Errorf("data directory %s belongs to member %s, and the configuration says %s", m.cfg.Dir, m.id.Name, m.cfg.Name)
 	}
 	m.id.Addr = m.cfg.Cluster.Advertise
-	return nil
-}
-
-func (m *Member) openStores() (err error) {
-	dir := func(name string) string { return filepath.Join(m.cfg.Dir, name) }
-	m.state, err = state.Open(state.Options{FS: vfs.Default, Dir: dir("state"), Fatal: m.fatal, Logger: m.log})
-	if err != nil {
-		return err
-	}
-	m.onClose(func() { m.closed("state", m.state.Close()) })
-	m.fsm = fsm.New(m.state, m.fatal, m.log.Named("fsm"))
-	m.onClose(m.fsm.Close)
-	m.content, err = content.Open(content.Options{FS: vfs.Default, Dir: dir("content"), Fatal: m.fatal,
-		SpaceMin: m.cfg.Disk.spaceMin, Logger: m.log.Named("content")})
-	if err != nil {
-		return err
-	}
-	m.onClose(func() { m.closed("content", m.content.Close()) })
-	if err := os.MkdirAll(dir("raft"), 0o700); err != nil {
-		return fmt.Errorf("make log directory: %w", err)
-	}
-	m.raftLog, err = raftlog.Open(raftlog.Options{Path: filepath.Join(dir("raft"), "raft.db"), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
-	if err != nil {
-		return err
-	}
-	m.onClose(func() { m.closed("log", m.raftLog.Close()) })
-	m.onClose(m.work.Wait) // whoever reads the stores, and was started after this, has ended
 	return nil
 }
 
@@ -187,6 +160,7 @@ func (m *Member) startNode(tr raft.Transport, snaps raft.SnapshotStore) error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
+	m.fsm.OnInstall(func(index, term uint64) error { return m.installed(logCache, index, term) })
 	m.node, err = cluster.Start(cluster.Config{
 		ID: m.id.ID, Name: m.id.Name, Addr: m.id.Addr,
 		Machine: m.fsm, Log: logCache, Stable: m.raftLog, Snapshots: snaps, Transport: tr, Link: m.link,
@@ -202,6 +176,9 @@ func (m *Member) startNode(tr raft.Transport, snaps raft.SnapshotStore) error {
 		Span:        func() time.Duration { return m.params.get().ShadowResubmitTimeSpan },
 		LongestSpan: m.longestSpan,
 		Complete:    m.refill.complete,
+
+		TrailingLogs: m.cfg.Log.EntriesMax, SnapshotThreshold: m.cfg.Log.SnapshotEntries, SnapshotInterval: m.cfg.Log.snapshotEvery,
+		LogFit: m.logFit,
 	})
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func newHouse(t *testing.T, n int) *house {
+func newHouse(t *testing.T, n int, tune ...func(*Config)) *house {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -45,6 +45,9 @@ func newHouse(t *testing.T, n int) *house {
 	for i := range n {
 		c := Config{Name: fmt.Sprintf("m%d", i+1), Hostname: fmt.Sprintf("m%d.example.test", i+1), Dir: filepath.Join(h.dir, fmt.Sprint(i+1))}
 		c.SMTP.Listen, c.Cluster.Listen, c.HTTP.Listen, c.Disk.SpaceMin = freeAddr(t), freeAddr(t), freeAddr(t), "1MiB"
+		for _, f := range tune {
+			f(&c)
+		}
 		if err := c.complete(); err != nil {
 			t.Fatal(err)
 		}

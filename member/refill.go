@@ -15,6 +15,7 @@ import (
 type refill struct {
 	m       *Member
 	upTo    atomic.Uint64 // content is complete up to this index
+	reset   atomic.Bool   // all rows are to be looked at
 	mu      sync.Mutex
 	missing map[mail.ContentID]*absent // guarded by mu
 	next    mail.ID                    // rows before it were looked at; owned by run
@@ -62,6 +63,10 @@ func (r *refill) lost(id mail.ContentID) {
 		r.want(&absent{content: c, active: true})
 	}
 }
+
+// restored is told that the state was replaced: what it names is looked for
+// from the beginning.
+func (r *refill) restored() { r.reset.Store(true) }
 
 // want puts a content at the end of its queue. The caller holds mu.
 func (r *refill) want(a *absent) {
@@ -113,6 +118,9 @@ func (r *refill) run() {
 // Ids sort by time and then index, and time never goes back, so new rows are
 // behind old ones.
 func (r *refill) scan() (more bool) {
+	if r.reset.Swap(false) { // before the view, which is then at least as new
+		r.next, r.seen = mail.ID{}, 0
+	}
 	v := r.m.fsm.View()
 	defer v.Close()
 	at := v.Tables.Applied().Index

@@ -27,17 +27,33 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return badConfiguration(err)
 			}
-			m, err := member.Start(cfg, newLogger(cfg), nil)
-			if errors.Is(err, member.ErrNoIdentity) {
-				return badConfiguration(err)
-			}
-			if err != nil {
-				return err
-			}
-			waitForSignal()
+			return serve(cfg, newLogger(cfg))
+		},
+	}
+}
+
+// serve runs the member until a signal; a member that has to be started anew
+// is.
+func serve(cfg member.Config, log hclog.Logger) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	for {
+		m, err := member.Start(cfg, log, nil)
+		if errors.Is(err, member.ErrNoIdentity) {
+			return badConfiguration(err)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			signal.Stop(stop) // a second one ends the process at once
 			m.Stop()
 			return nil
-		},
+		case why := <-m.Restart():
+			log.Warn("starting anew", "reason", why)
+			m.Stop()
+		}
 	}
 }
 

@@ -196,6 +196,7 @@ func TestSettle(t *testing.T) {
 	}{
 		"empty":                        {current: 3},
 		"empty, snapshot":              {index: 9, term: 3, current: 3, installed: true},
+		"emptied before":               {index: 9, term: 3, current: 4},
 		"state behind":                 {from: 1, to: 9, index: 5, term: 3, current: 3},
 		"state at the end":             {from: 1, to: 9, index: 9, term: 3, current: 3},
 		"compacted up to the state":    {from: 6, to: 9, index: 5, term: 3, current: 3},

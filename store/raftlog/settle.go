@@ -40,9 +40,9 @@ func (s *Store) Settle(index, term uint64, installed bool) (stale, behind bool, 
 		return false, false, fmt.Errorf("%w: the state ends at entry %d, and the log begins at %d", ErrApart, index, first)
 	case current < term:
 		return false, false, fmt.Errorf("%w: the state is of term %d, and the log knows only %d", ErrApart, term, current)
-	case first == index+1:
+	case first == index+1 || first == 0: // emptied here before, by a term that it still knows
 		return false, false, nil
-	case last >= index && first > 0:
+	case last >= index:
 		var l raft.Log
 		if err := s.GetLog(index, &l); err != nil {
 			return false, false, fmt.Errorf("settle the raft log: %w", err)
@@ -54,7 +54,7 @@ func (s *Store) Settle(index, term uint64, installed bool) (stale, behind bool, 
 	if !installed {
 		return false, false, fmt.Errorf("%w: the state ends at entry %d of term %d, and the log, %d to %d, does not have it", ErrApart, index, term, first, last)
 	}
-	return first > 0, last >= index, nil
+	return true, last >= index, nil
 }
 
 // Empty removes all entries. l is what Raft reads through, so that no cache

@@ -24,6 +24,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
+// ErrDamaged says that the tables cannot be read as they were written.
+var ErrDamaged = errors.New("the state tables are damaged")
+
 // Options of Open.
 type Options struct {
 	FS     vfs.FS // vfs.Default in production

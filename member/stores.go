@@ -1,0 +1,132 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"mailraft/fsm"
+	"mailraft/store/content"
+	"mailraft/store/raftlog"
+	"mailraft/store/state"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// The stores below the data directory.
+const (
+	dirState   = "state"
+	dirContent = "content"
+	dirLog     = "raft"
+	fileLog    = "raft.db"
+)
+
+func (c *Config) path(names ...string) string {
+	return filepath.Join(append([]string{c.Dir}, names...)...)
+}
+
+// remedy says what to do about a directory that cannot be used any more. The
+// others have everything that this member promised; what it must not do is to
+// come back with less than it promised, under the same identity.
+func (c *Config) remedy(err error) error {
+	for _, e := range []error{state.ErrDamaged, raftlog.ErrDamaged, raftlog.ErrApart} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w\nThis data directory must not be used again; the other members have what was in it. This member joins anew, as a new one:"+
+				" on another member run \"mailraft boundary token --replace %s\"; here move %s away, run \"mailraft boundary join\" with that token, and start it."+
+				" \"mailraft verify --dir %s\" shows what is damaged", err, c.Name, c.Dir, c.Dir)
+		}
+	}
+	return err
+}
+
+func (m *Member) openStores() (err error) {
+	m.state, err = state.Open(state.Options{FS: vfs.Default, Dir: m.cfg.path(dirState), Fatal: m.fatal, Logger: m.log})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() { m.closed("state", m.state.Close()) })
+	m.fsm = fsm.New(m.state, m.fatal, m.log.Named("fsm"))
+	m.onClose(m.fsm.Close)
+	m.content, err = content.Open(content.Options{FS: vfs.Default, Dir: m.cfg.path(dirContent), Fatal: m.fatal,
+		SpaceMin: m.cfg.Disk.spaceMin, Logger: m.log.Named("content")})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() { m.closed("content", m.content.Close()) })
+	if err := m.openLog(); err != nil {
+		return err
+	}
+	m.onClose(m.work.Wait) // whoever reads the stores, and was started after this, has ended
+	return nil
+}
+
+// openLog opens the log, and brings it in line with the state: what a crash
+// while a snapshot was installed left to do is done here.
+func (m *Member) openLog() (err error) {
+	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	m.raftLog, err = raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() { m.closed("log", m.raftLog.Close()) })
+	v := m.fsm.View()
+	at := v.Tables.Applied()
+	v.Close()
+	_, err = m.settle(m.raftLog, at.Index, at.Term, m.fsm.Installing())
+	return err
+}
+
+// settle empties the log if the state of a snapshot says that it must be.
+// behind: a Raft that runs has to be started anew.
+func (m *Member) settle(l raft.LogStore, index, term uint64, installing bool) (behind bool, err error) {
+	stale, behind, err := m.raftLog.Settle(index, term, installing)
+	if err != nil {
+		return false, err
+	}
+	if stale {
+		m.log.Warn("the log does not have the last entry of the installed snapshot, and is emptied", "index", index, "term", term)
+		if err := raftlog.Empty(l); err != nil {
+			return false, fmt.Errorf("empty the log: %w", err)
+		}
+	}
+	if installing {
+		m.fsm.Settled()
+	}
+	return behind, nil
+}
+
+// installed is called when a snapshot was installed, while Raft waits for it.
+// Where Raft counts on entries that are gone now it must not go on: nothing is
+// answered until the member has been started anew.
+func (m *Member) installed(l raft.LogStore, index, term uint64) error {
+	m.refill.restored()
+	behind, err := m.settle(l, index, term, true)
+	if err != nil {
+		m.fatal(err)
+		return err
+	}
+	if !behind {
+		return nil
+	}
+	err = errors.New("an installed snapshot conflicts with the log: this member starts anew")
+	select {
+	case m.restart <- err:
+	default:
+	}
+	<-m.ctx.Done()
+	return err
+}
+
+// Restart tells that the member has to be stopped and started anew, in the
+// same process or another, and why. Until then it answers nobody.
+func (m *Member) Restart() <-chan error { return m.restart }
+
+// logFit is how much of the log is kept when it is over its size.
+func (m *Member) logFit() (entries uint64, over bool) {
+	sizeMax := m.cfg.Log.sizeMax
+	return m.raftLog.Newest(sizeMax - sizeMax/4), m.raftLog.Bytes() > sizeMax
+}
