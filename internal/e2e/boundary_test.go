@@ -47,22 +47,28 @@ type boundary struct {
 // start runs three members. The test ends with them, or at the time given.
 func start(t *testing.T, bound time.Duration, params map[string]string) *boundary {
 	t.Helper()
+	return startWith(t, bound, loopback.Options{Params: params})
+}
+
+// startWith is start with options; what every test wants is filled in.
+func startWith(t *testing.T, bound time.Duration, o loopback.Options) *boundary {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	t.Cleanup(cancel)
 	p := map[string]string{"shadow-resubmit-time-span": "5s", "shadow-heartbeat-frequency": "1s"}
-	for k, v := range params {
+	for k, v := range o.Params {
 		p[k] = v
 	}
-	dir := t.TempDir()
-	b, err := loopback.Start(ctx, loopback.Options{Exe: exe, Dir: dir, Members: 3, Domain: "example.test", Params: p})
+	o.Exe, o.Dir, o.Members, o.Domain, o.Params = exe, t.TempDir(), 3, "example.test", p
+	b, err := loopback.Start(ctx, o)
 	if err != nil {
-		logs(t, dir)
+		logs(t, o.Dir)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		b.Stop()
 		if t.Failed() {
-			logs(t, dir)
+			logs(t, o.Dir)
 		}
 	})
 	return &boundary{b, t, ctx}

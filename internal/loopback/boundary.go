@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,13 @@ type Options struct {
 	Domain   string            // accepted, every local part a mailbox of DB1
 	Params   map[string]string // set when the boundary is made
 	Wait     time.Duration     // how long it may take until every member is ready; 0 is a minute
+
+	// Host is the address of a member, from 0; nil: 127.0.0.1. With addresses of
+	// their own the ports are fixed.
+	Host func(i int) string
+	// Wrap is what stands before the command of a member's process, such as the
+	// words that run it in a network namespace; nil: nothing.
+	Wrap func(i int) []string
 }
 
 // Boundary is the running processes. Its methods are for one goroutine.
@@ -51,6 +59,8 @@ type Member struct {
 	Dir    string
 
 	exe     string
+	wrap    []string
+	host    string // empty: 127.0.0.1 and free ports
 	cluster string
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when the process has ended
@@ -268,7 +278,8 @@ func (m *Member) Start() error {
 		return fmt.Errorf("start %s: %w", m.Name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(m.exe, "serve", "--config", m.Config)
+	words := append(slices.Clone(m.wrap), m.exe, "serve", "--config", m.Config)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A signal from the terminal is for whoever started us; members are ended
 	// in order. They end with us even if we are killed.
@@ -358,8 +369,12 @@ func (m *Member) ready(ctx context.Context) error {
 
 func (m *Member) logFile() string { return filepath.Join(m.Dir, "mailraft.log") }
 
-// freePort asks the system for a port that is free now.
-func freePort() (string, error) {
+// freePort asks the system for a port that is free now. A member with an
+// address of its own has it to itself, and fixed ports.
+func (m *Member) freePort(fixed int) (string, error) {
+	if m.host != "" {
+		return fmt.Sprintf("%s:%d", m.host, fixed), nil
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)

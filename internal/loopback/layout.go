@@ -18,6 +18,12 @@ func (b *Boundary) layout() (fresh bool, err error) {
 	for i := range b.Options.Members {
 		name := fmt.Sprintf("m%d", i+1)
 		m := &Member{Name: name, exe: b.Exe, Dir: filepath.Join(b.Dir, name)}
+		if b.Host != nil {
+			m.host = b.Host(i)
+		}
+		if b.Wrap != nil {
+			m.wrap = b.Wrap(i)
+		}
 		m.Config = filepath.Join(m.Dir, "mailraft.toml")
 		m.Socket = socketPath(m.Dir)
 		b.Members = append(b.Members, m)
@@ -62,11 +68,11 @@ func (m *Member) configure(domain, smtp string, old member.Config) error {
 	if smtp == "" {
 		m.SMTP = old.SMTP.Listen
 	}
-	for _, a := range []*string{&m.SMTP, &m.HTTP, &clusterAddr} {
+	for i, a := range []*string{&m.SMTP, &m.HTTP, &clusterAddr} {
 		if *a != "" {
 			continue
 		}
-		free, err := freePort()
+		free, err := m.freePort(2525 + i)
 		if err != nil {
 			return err
 		}
