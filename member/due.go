@@ -9,7 +9,7 @@ import (
 )
 
 // due is the way out: the due work of this member, as deliver asks for it.
-type due struct{ *Member }
+type due struct{ *Engine }
 
 // Changed implements deliver.Queue.
 func (d due) Changed() <-chan struct{} { return d.fsm.Changed() }

@@ -64,7 +64,7 @@ func (m *Member) hashOf(ctx context.Context, mb fsm.Member, index uint64) ([]byt
 }
 
 // handleHash answers with this member's hash at a Mark, once it is there.
-func (m *Member) handleHash(ctx context.Context, body []byte) ([]byte, error) {
+func (m *Engine) handleHash(ctx context.Context, body []byte) ([]byte, error) {
 	if len(body) != 8 {
 		return nil, mail.Replyf(501, "5.5.4", "malformed request for a hash")
 	}

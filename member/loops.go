@@ -30,7 +30,7 @@ func (p *params) load(f *fsm.FSM) {
 }
 
 // followParams reads the parameters again at most once per paramsEvery.
-func (m *Member) followParams() {
+func (m *Engine) followParams() {
 	const paramsEvery = 250 * time.Millisecond
 	for m.pause(paramsEvery) {
 		select {
@@ -43,7 +43,7 @@ func (m *Member) followParams() {
 }
 
 // pause waits; false: the member is stopping.
-func (m *Member) pause(d time.Duration) bool {
+func (m *Engine) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -56,7 +56,7 @@ func (m *Member) pause(d time.Duration) bool {
 
 // syncState makes the tables durable every second, so that little of the log
 // has to be replayed after a crash.
-func (m *Member) syncState() {
+func (m *Engine) syncState() {
 	for m.pause(time.Second) {
 		m.fsm.Sync()
 	}
@@ -65,7 +65,7 @@ func (m *Member) syncState() {
 
 // acknowledge is the shadow server's heartbeat: it polls the discard statuses
 // that are for this member, and acknowledges them.
-func (m *Member) acknowledge() {
+func (m *Engine) acknowledge() {
 	const idsMax = 1000
 	for m.pause(m.params.get().ShadowHeartbeatFrequency) {
 		for {
@@ -99,7 +99,7 @@ func (m *Member) acknowledge() {
 
 // sweep gives back the space of content that nobody wants: no row refers to
 // it, and no entry that would can be applied any more.
-func (m *Member) sweep() {
+func (m *Engine) sweep() {
 	const sweepEvery = time.Minute
 	for m.pause(sweepEvery) {
 		if err := m.sweepOnce(); err != nil && m.ctx.Err() == nil {
@@ -108,7 +108,7 @@ func (m *Member) sweep() {
 	}
 }
 
-func (m *Member) sweepOnce() error {
+func (m *Engine) sweepOnce() error {
 	v := m.fsm.View() // clock and rows of one moment
 	defer v.Close()
 	now := v.Tables.Applied().Time
@@ -129,7 +129,7 @@ func (m *Member) sweepOnce() error {
 }
 
 // peers are the other members, for content replication.
-func (m *Member) peers() []replica.Peer {
+func (m *Engine) peers() []replica.Peer {
 	v := m.fsm.View()
 	defer v.Close()
 	b, _ := v.Boundary()
@@ -157,7 +157,7 @@ func peerOf(c net.Conn) (mail.MemberID, bool) {
 // needHolders is how many voters must hold a content before it is proposed.
 // With fewer than a majority the state machine accepts it only where a
 // parameter says so, and marks it.
-func (m *Member) needHolders(voters int) int {
+func (m *Engine) needHolders(voters int) int {
 	p := m.params.get()
 	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return 1
@@ -167,7 +167,7 @@ func (m *Member) needHolders(voters int) int {
 
 // wish is what the holders should be where time allows: a majority, even if
 // fewer would do, and one at another site (prefer-remote).
-func (m *Member) wish(holders []mail.MemberID) bool {
+func (m *Engine) wish(holders []mail.MemberID) bool {
 	p := m.params.get()
 	if !p.ShadowRedundancyEnabled {
 		return true
@@ -187,7 +187,7 @@ func (m *Member) wish(holders []mail.MemberID) bool {
 	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(v, holders)
 }
 
-func (m *Member) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
+func (m *Engine) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
 	remote := false
 	for mb := range v.Members() {
 		if mb.Site == m.cfg.Site || mb.ID == m.id.ID {
@@ -201,14 +201,14 @@ func (m *Member) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
 	return !remote // nobody could fulfil it
 }
 
-func (m *Member) isDown(id mail.MemberID) bool {
+func (m *Engine) isDown(id mail.MemberID) bool {
 	v := m.fsm.View()
 	defer v.Close()
 	mb, ok := v.Member(id)
 	return !ok || !mb.Up
 }
 
-func (m *Member) longestSpan() time.Duration {
+func (m *Engine) longestSpan() time.Duration {
 	v := m.fsm.View()
 	defer v.Close()
 	return v.LongestSpan()
@@ -216,7 +216,7 @@ func (m *Member) longestSpan() time.Duration {
 
 // damaged drops a copy that did not pass its checksum, so that it is fetched
 // again from a peer.
-func (m *Member) damaged(id mail.ContentID, err error) {
+func (m *Engine) damaged(id mail.ContentID, err error) {
 	m.log.Error("stored content is damaged and will be fetched from another member", "content", id.String(), "error", err)
 	m.content.Forget(id)
 	m.refill.lost(id)

@@ -1,7 +1,6 @@
 package member
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -26,17 +25,14 @@ func (m *Member) openMail() error {
 	for _, scheme := range remote.Schemes {
 		transports[scheme] = out
 	}
-	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: due{m}, Source: m, Reporter: m, Uploader: m,
-		Lease: m.node.Lease(), Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
 	m.onClose(out.Close)
-	m.onClose(m.stopDelivery)
+	m.Deliver(transports, m.node.Lease())
 
 	cert := newCertificate(m.cfg.SMTP.TLSCert, m.cfg.SMTP.TLSKey)
 	if cert.certFile != "" && cert.config() == nil {
 		return fmt.Errorf("smtp.tls-cert %s and smtp.tls-key %s cannot be read as a certificate and its key", cert.certFile, cert.keyFile)
 	}
-	q := queue{m}
-	m.smtp = smtpd.New(smtpd.Config{Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: q, Directory: q, Gate: q,
+	m.smtp = smtpd.New(smtpd.Config{Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
 		TLS: cert.config, SizeMax: func() int64 { return m.params.get().MessageSizeMax },
 		ConnectionsMax: m.cfg.SMTP.ConnectionsMax, ConnectionsPerClient: m.cfg.SMTP.ConnectionsPerClient, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
@@ -50,7 +46,7 @@ func (m *Member) openMail() error {
 }
 
 // now is the state machine time that this member has applied.
-func (m *Member) now() mail.Time {
+func (m *Engine) now() mail.Time {
 	_, now := m.fsm.Applied()
 	return now
 }
@@ -58,7 +54,7 @@ func (m *Member) now() mail.Time {
 // retain is how long a mailbox remembers what it was given: as long as a
 // message can be sent again (hold time, and the life of an unacknowledged
 // shadow beyond it).
-func (m *Member) retain() time.Duration {
+func (m *Engine) retain() time.Duration {
 	p := m.params.get()
 	return p.SafetyNetHoldTime + p.MessageExpirationTimeout
 }
@@ -95,10 +91,4 @@ func (c *certificate) config() *tls.Config {
 	c.modified = info.ModTime()
 	c.loaded = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	return c.loaded
-}
-
-func (m *Member) stopDelivery() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	m.deliverer.Stop(ctx)
 }

@@ -133,7 +133,7 @@ func (h *house) ready() {
 	h.t.Helper()
 	h.until("all members are ready", func() bool {
 		for _, m := range h.members {
-			if m != nil && (queue{m}).Ready() != nil {
+			if m != nil && m.Ready() != nil {
 				return false
 			}
 		}

@@ -25,24 +25,21 @@ const notAfterTime = 10 * time.Minute
 // be withdrawn.
 const withdrawTime = notAfterTime + time.Minute
 
-// queue is the way in: what smtpd puts messages into.
-type queue struct{ *Member }
-
 // Ready implements smtpd.Gate.
-func (q queue) Ready() error {
+func (m *Engine) Ready() error {
 	switch {
-	case q.draining.Load():
+	case m.draining.Load():
 		return mail.Replyf(421, "4.3.2", "this server is shutting down; try another")
-	case !q.node.Lease().Valid():
+	case !m.node.Lease().Valid():
 		return mail.Replyf(421, "4.3.2", "this server has no contact to a quorum of its boundary; try another")
 	}
-	v := q.fsm.View()
+	v := m.fsm.View()
 	defer v.Close()
 	b, _ := v.Boundary()
 	if !b.Opened {
 		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
 	}
-	if self, ok := v.Member(q.id.ID); !ok || !self.Up || self.Draining || !slices.Contains(b.Voters, q.id.ID) {
+	if self, ok := v.Member(m.id.ID); !ok || !self.Up || self.Draining || !slices.Contains(b.Voters, m.id.ID) {
 		return mail.Replyf(421, "4.3.2", "this server may not take mail now; try another")
 	}
 	return nil
@@ -50,9 +47,9 @@ func (q queue) Ready() error {
 
 // Verify implements smtpd.Directory. A 5xx rests on replicated state, so it
 // needs a fresh lease: a member that was cut off may not know the mailbox yet.
-func (q queue) Verify(_ context.Context, rcpt mail.Address) error {
-	fresh := q.node.Lease().Valid() // before the view, which is then at least as new
-	v := q.fsm.View()
+func (m *Engine) Verify(_ context.Context, rcpt mail.Address) error {
+	fresh := m.node.Lease().Valid() // before the view, which is then at least as new
+	v := m.fsm.View()
 	defer v.Close()
 	err := directory.Verify(v, rcpt)
 	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !fresh {
@@ -62,9 +59,9 @@ func (q queue) Verify(_ context.Context, rcpt mail.Address) error {
 }
 
 // Begin implements smtpd.Queue.
-func (q queue) Begin(context.Context) (smtpd.Upload, error) { return q.begin() }
+func (m *Engine) Begin(context.Context) (smtpd.Upload, error) { return m.begin() }
 
-func (m *Member) begin() (*upload, error) {
+func (m *Engine) begin() (*upload, error) {
 	id, err := mail.NewContentID(mail.At(time.Now()), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -81,7 +78,7 @@ func (m *Member) begin() (*upload, error) {
 
 // upload is one message on its way in.
 type upload struct {
-	m  *Member
+	m  *Engine
 	id mail.ContentID
 	u  *replica.Upload
 }
@@ -129,7 +126,7 @@ func (u *upload) Commit(ctx context.Context, env mail.Envelope, trace mail.Trace
 }
 
 // uploadError turns what content replication says into an answer.
-func (m *Member) uploadError(err error) error {
+func (m *Engine) uploadError(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -145,7 +142,7 @@ func (m *Member) uploadError(err error) error {
 
 // withdrawLater forbids a submission whose client was told 4xx while its entry
 // may still be applied: else the client's next try would be a duplicate.
-func (m *Member) withdrawLater(id mail.ContentID) {
+func (m *Engine) withdrawLater(id mail.ContentID) {
 	m.withdrawals.Add(1)
 	m.work.Go(func() {
 		ctx, cancel := context.WithTimeout(m.ctx, withdrawTime)
@@ -159,7 +156,7 @@ func (m *Member) withdrawLater(id mail.ContentID) {
 }
 
 // Upload implements deliver.Uploader: content of our own, for DSNs.
-func (m *Member) Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.MemberID, error) {
+func (m *Engine) Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.MemberID, error) {
 	u, err := m.begin()
 	if err != nil {
 		return mail.Content{}, nil, err
@@ -173,7 +170,7 @@ func (m *Member) Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.
 
 // Open implements deliver.Source: the own copy, or a peer's if it is missing
 // or damaged here.
-func (m *Member) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
+func (m *Engine) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 	r, err := m.content.Open(id)
 	if err == nil {
 		return &checkedReader{ReadSeekCloser: r, m: m, id: id}, nil
@@ -205,7 +202,7 @@ func (m *Member) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 // checkedReader reports damage that reading finds, so that it is mended.
 type checkedReader struct {
 	io.ReadSeekCloser
-	m  *Member
+	m  *Engine
 	id mail.ContentID
 }
 
@@ -220,7 +217,7 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 // Report implements deliver.Reporter. A report that is refused because its DSN
 // was (its content is too old, or on too few members) is over too: the
 // recipient stays active, and the next attempt makes another DSN.
-func (m *Member) Report(ctx context.Context, reports []mail.Report) error {
+func (m *Engine) Report(ctx context.Context, reports []mail.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, m.params.get().CommitTimeout)
 	defer cancel()
 	a, err := m.Propose(ctx, fsm.KindReport, fsm.Report{Member: m.id.ID, Reports: reports})
@@ -239,7 +236,7 @@ func (m *Member) Report(ctx context.Context, reports []mail.Report) error {
 }
 
 // waitApplied returns when this member's own state has reached index.
-func (m *Member) waitApplied(ctx context.Context, index uint64) error {
+func (m *Engine) waitApplied(ctx context.Context, index uint64) error {
 	for {
 		changed := m.fsm.Changed()
 		if at, _ := m.fsm.Applied(); at >= index {

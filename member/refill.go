@@ -13,7 +13,7 @@ import (
 // up to which applied index nothing is missing: what the leader goes by when
 // it chooses who may take a message over.
 type refill struct {
-	m       *Member
+	m       *Engine
 	upTo    atomic.Uint64 // content is complete up to this index
 	reset   atomic.Bool   // all rows are to be looked at
 	mu      sync.Mutex
@@ -43,7 +43,7 @@ const (
 	fetchTime   = 5 * time.Minute
 )
 
-func newRefill(m *Member) *refill {
+func newRefill(m *Engine) *refill {
 	return &refill{m: m, missing: map[mail.ContentID]*absent{}}
 }
 

@@ -103,7 +103,7 @@ func TestConflictingLogIsThrownAway(t *testing.T) {
 	for _, i := range others {
 		h.start(i)
 	}
-	h.until("the others go on", func() bool { return (queue{h.members[others[0]]}).Ready() == nil })
+	h.until("the others go on", func() bool { return h.members[others[0]].Ready() == nil })
 	h.until("and compact what it lacks", func() bool {
 		h.propose(fsm.KindTick, fsm.Tick{})
 		first, _ := h.logOf(others[0])

@@ -41,20 +41,10 @@ func (c *Config) remedy(err error) error {
 	return err
 }
 
-func (m *Member) openStores() (err error) {
-	m.state, err = state.Open(state.Options{FS: vfs.Default, Dir: m.cfg.path(dirState), Fatal: m.fatal, Logger: m.log})
-	if err != nil {
+func (m *Member) openStores() error {
+	if err := m.openTables(vfs.Default); err != nil {
 		return err
 	}
-	m.onClose(func() { m.closed("state", m.state.Close()) })
-	m.fsm = fsm.New(m.state, m.fatal, m.log.Named("fsm"))
-	m.onClose(m.fsm.Close)
-	m.content, err = content.Open(content.Options{FS: vfs.Default, Dir: m.cfg.path(dirContent), Fatal: m.fatal,
-		SpaceMin: m.cfg.Disk.spaceMin, Logger: m.log.Named("content")})
-	if err != nil {
-		return err
-	}
-	m.onClose(func() { m.closed("content", m.content.Close()) })
 	if err := m.openLog(); err != nil {
 		return err
 	}
@@ -62,27 +52,51 @@ func (m *Member) openStores() (err error) {
 	return nil
 }
 
-// openLog opens the log, and brings it in line with the state: what a crash
-// while a snapshot was installed left to do is done here.
-func (m *Member) openLog() (err error) {
-	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
-		return fmt.Errorf("make log directory: %w", err)
-	}
-	m.raftLog, err = raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
+// openTables opens state and content below the data directory in fs.
+func (m *Engine) openTables(fs vfs.FS) (err error) {
+	m.state, err = state.Open(state.Options{FS: fs, Dir: m.cfg.path(dirState), Fatal: m.fatal, Logger: m.log})
 	if err != nil {
 		return err
 	}
+	m.onClose(func() { m.closed("state", m.state.Close()) })
+	m.fsm = fsm.New(m.state, m.fatal, m.log.Named("fsm"))
+	m.onClose(m.fsm.Close)
+	m.content, err = content.Open(content.Options{FS: fs, Dir: m.cfg.path(dirContent), Fatal: m.fatal,
+		SpaceMin: m.cfg.Disk.spaceMin, Logger: m.log.Named("content")})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() { m.closed("content", m.content.Close()) })
+	return nil
+}
+
+// openLog opens the log and brings it in line with the state.
+func (m *Member) openLog() error {
+	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	log, err := raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
+	if err != nil {
+		return err
+	}
+	return m.useLog(log)
+}
+
+// useLog brings the log in line with the state: what a crash while a snapshot
+// was installed left to do is done here.
+func (m *Engine) useLog(log *raftlog.Store) error {
+	m.raftLog = log
 	m.onClose(func() { m.closed("log", m.raftLog.Close()) })
 	v := m.fsm.View()
 	at := v.Tables.Applied()
 	v.Close()
-	_, err = m.settle(m.raftLog, at.Index, at.Term, m.fsm.Installing())
+	_, err := m.settle(m.raftLog, at.Index, at.Term, m.fsm.Installing())
 	return err
 }
 
 // settle empties the log if the state of a snapshot says that it must be.
 // behind: a Raft that runs has to be started anew.
-func (m *Member) settle(l raft.LogStore, index, term uint64, installing bool) (behind bool, err error) {
+func (m *Engine) settle(l raft.LogStore, index, term uint64, installing bool) (behind bool, err error) {
 	stale, behind, err := m.raftLog.Settle(index, term, installing)
 	if err != nil {
 		return false, err
@@ -102,7 +116,7 @@ func (m *Member) settle(l raft.LogStore, index, term uint64, installing bool) (b
 // installed is called when a snapshot was installed, while Raft waits for it.
 // Where Raft counts on entries that are gone now it must not go on: nothing is
 // answered until the member has been started anew.
-func (m *Member) installed(l raft.LogStore, index, term uint64) error {
+func (m *Engine) installed(l raft.LogStore, index, term uint64) error {
 	m.refill.restored()
 	behind, err := m.settle(l, index, term, true)
 	if err != nil {
@@ -123,10 +137,10 @@ func (m *Member) installed(l raft.LogStore, index, term uint64) error {
 
 // Restart tells that the member has to be stopped and started anew, in the
 // same process or another, and why. Until then it answers nobody.
-func (m *Member) Restart() <-chan error { return m.restart }
+func (m *Engine) Restart() <-chan error { return m.restart }
 
 // logFit is how much of the log is kept when it is over its size.
-func (m *Member) logFit() (entries uint64, over bool) {
+func (m *Engine) logFit() (entries uint64, over bool) {
 	sizeMax := m.cfg.Log.sizeMax
 	return m.raftLog.Newest(sizeMax - sizeMax/4), m.raftLog.Bytes() > sizeMax
 }
