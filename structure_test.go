@@ -180,7 +180,7 @@ const (
 // wide are the interfaces of ours with more methods, each with its reason.
 var wide = map[string]string{
 	"cluster/replica.Sink": "the writer of one content, from its first byte to its sync: cut in two it could not be passed on",
-	"store/raftlog.bolt":   "as many methods as raft's two stores ask of it",
+	"store/raftlog.Bolt":   "as many methods as raft's two stores ask of it",
 }
 
 func TestSizes(t *testing.T) {

@@ -34,9 +34,9 @@ type Options struct {
 	Logger hclog.Logger
 }
 
-// bolt is what the guard needs of raft-boltdb; tests put a disk that fails or
+// Bolt is what the guard needs of raft-boltdb; tests put a disk that fails or
 // hangs in its place.
-type bolt interface {
+type Bolt interface {
 	raft.LogStore
 	Set(key, val []byte) error
 	Get(key []byte) ([]byte, error)
@@ -48,7 +48,7 @@ type bolt interface {
 // and raft.StableStore.
 type Store struct {
 	path  string
-	db    bolt
+	db    Bolt
 	fatal func(error)
 	dog   *watchdog
 	sizes sizes
@@ -80,7 +80,7 @@ func Open(o Options) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("open raft log %s: %w", o.Path, err), db.Close())
 		}
 	}
-	s := guard(db, o)
+	s := Guard(db, o)
 	s.sizes.blocks = sizes.blocks
 	return s, nil
 }
@@ -100,7 +100,8 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	})
 }
 
-func guard(db bolt, o Options) *Store {
+// Guard puts the guard around a log that is open already.
+func Guard(db Bolt, o Options) *Store {
 	if o.Hang <= 0 {
 		o.Hang = hangDefault
 	}

@@ -171,7 +171,7 @@ func TestFailedWriteIsFatalAndNeverRetried(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := &disk{InmemStore: raft.NewInmemStore(), fail: eio}
 			var f fatals
-			s := guard(d, Options{Path: "x", Fatal: f.add})
+			s := Guard(d, Options{Path: "x", Fatal: f.add})
 			defer s.Close()
 			if err := write(s); !errors.Is(err, eio) {
 				t.Fatalf("got %v", err)
@@ -206,7 +206,7 @@ func TestHangingWriteStopsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{InmemStore: raft.NewInmemStore(), hang: make(chan struct{})}
 		var f fatals
-		s := guard(d, Options{Path: "x", Fatal: f.add, Hang: 10 * time.Second})
+		s := Guard(d, Options{Path: "x", Fatal: f.add, Hang: 10 * time.Second})
 		go s.StoreLogs(logs(1, 1))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -226,7 +226,7 @@ func TestHangingWriteStopsTheProcess(t *testing.T) {
 func TestSlowAndIdleWritesAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{InmemStore: raft.NewInmemStore()}
-		s := guard(d, Options{Path: "x", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+		s := Guard(d, Options{Path: "x", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 		for range 5 {
 			d.hang = make(chan struct{})
 			time.AfterFunc(9*time.Second, func() { close(d.hang) })
@@ -243,7 +243,7 @@ func TestSlowAndIdleWritesAreLeftAlone(t *testing.T) {
 func TestWakingProcessDoesNotKillItself(t *testing.T) {
 	ticks := make(chan time.Time)
 	d := &disk{InmemStore: raft.NewInmemStore(), hang: make(chan struct{})}
-	s := guard(d, Options{
+	s := Guard(d, Options{
 		Path:  "x",
 		Fatal: func(err error) { t.Errorf("fatal: %v", err) },
 		Ticker: func(time.Duration) *time.Ticker {

@@ -71,7 +71,7 @@ func TestCrashBetweenTermAndCandidateKeepsTheOldVote(t *testing.T) {
 
 func TestVoteIsOneRecord(t *testing.T) {
 	d := &disk{InmemStore: raft.NewInmemStore()}
-	s := guard(d, Options{Path: "x", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	s := Guard(d, Options{Path: "x", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	defer s.Close()
 	if err := s.SetUint64(keyVoteTerm, 9); err != nil || d.writes != 0 {
 		t.Fatalf("the term alone: %v, %d writes", err, d.writes)
@@ -85,7 +85,7 @@ func TestVoteIsOneRecord(t *testing.T) {
 func TestCandidateWithoutTermIsFatal(t *testing.T) {
 	d := &disk{InmemStore: raft.NewInmemStore()}
 	var f fatals
-	s := guard(d, Options{Path: "x", Fatal: f.add})
+	s := Guard(d, Options{Path: "x", Fatal: f.add})
 	defer s.Close()
 	if err := s.Set(keyVoteCand, []byte("me")); !errors.Is(err, errNoTerm) {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func Open(o Options) (*DB, error) {
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   32 << 20,
 		MaxOpenFiles:                512,
-		Logger:                      logger{o.Logger.Named("state")},
+		Logger:                      logger{o.Logger.Named("state"), o.Fatal},
 	}
 	po.EnsureDefaults() // Replace writes tables with the same options
 	db, err := pebble.Open(o.Dir, po)
@@ -183,8 +183,13 @@ func (b *Batch) check(err error) {
 	}
 }
 
-type logger struct{ hclog.Logger }
+// logger is Pebble's. What it finds fatal (a log that cannot be written) is a
+// broken promise like any other.
+type logger struct {
+	hclog.Logger
+	fatal func(error)
+}
 
 func (l logger) Infof(format string, a ...any)  { l.Trace(fmt.Sprintf(format, a...)) }
 func (l logger) Errorf(format string, a ...any) { l.Error(fmt.Sprintf(format, a...)) }
-func (l logger) Fatalf(format string, a ...any) { panic(fmt.Sprintf(format, a...)) }
+func (l logger) Fatalf(format string, a ...any) { l.fatal(fmt.Errorf("state tables: "+format, a...)) }
