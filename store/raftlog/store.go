@@ -24,6 +24,9 @@ const (
 	lockTimeout = time.Second
 )
 
+// ErrNotFound is what a log's file says of a key that it does not hold.
+var ErrNotFound = raftboltdb.ErrKeyNotFound
+
 // Options say where the log is and what to do when it breaks.
 type Options struct {
 	Path  string

@@ -1,0 +1,215 @@
+package simulation
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// trouble is what a disk can be made to do.
+type trouble int
+
+const (
+	diskFull    trouble = iota + 1 // below the floor: nothing new is begun
+	diskFuller                     // content cannot be written
+	diskFailing                    // the next sync fails
+	diskUnsafe                     // syncs of content do nothing: the negative control
+)
+
+// disk is what a machine keeps when its process ends. What is written through
+// it lasts only when it was synced.
+type disk struct {
+	mu      sync.Mutex
+	fs      *vfs.MemFS
+	log     *logDisk
+	rng     *rand.Rand
+	stalled time.Time // nothing is synced before
+	trouble trouble
+	walSize int64 // written to the present write-ahead log of the tables
+}
+
+func newDisk(seed int64) *disk {
+	return &disk{fs: vfs.NewCrashableMem(), log: newLogDisk(), rng: rand.New(rand.NewPCG(uint64(seed), 0))}
+}
+
+// crash loses what was not synced, in part, and whatever is still open works
+// on a disk that nobody will see again.
+func (d *disk) crash() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kept := []int{0, 30, 70, 100}[d.rng.IntN(4)]
+	d.fs = d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: d.rng})
+	d.log = d.log.crash(d.rng)
+	d.stalled, d.walSize = time.Time{}, 0
+	if d.trouble != diskUnsafe {
+		d.trouble = 0
+	}
+}
+
+func (d *disk) set(t trouble) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.trouble != diskUnsafe {
+		d.trouble = t
+	}
+}
+
+func (d *disk) stall(length time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stalled = time.Now().Add(length)
+}
+
+// open gives a process its view of the disk; gone is closed when it ends.
+func (d *disk) open(gone <-chan struct{}) (vfs.FS, *logHandle) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := &handle{disk: d, gone: gone}
+	return &faulty{FS: errorfs.Wrap(d.fs, errorfs.InjectorFunc(h.before)), handle: h}, &logHandle{logDisk: d.log, handle: h}
+}
+
+// handle is one process's access to a disk.
+type handle struct {
+	disk *disk
+	gone <-chan struct{}
+}
+
+func (h *handle) over() bool {
+	select {
+	case <-h.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+var errSync = errors.New("input/output error of the simulated disk")
+
+// sync takes the time of a sync. Where it is slow no lock may be held that
+// others wait for: a goroutine that waits for a lock keeps virtual time from
+// passing.
+func (h *handle) sync() error {
+	d := h.disk
+	d.mu.Lock()
+	wait := time.Duration(100+d.rng.IntN(3000)) * time.Microsecond
+	if until := time.Until(d.stalled); until > wait {
+		wait = until
+	}
+	d.mu.Unlock()
+	h.pause(wait)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.trouble == diskFailing && !h.over() {
+		d.trouble = 0
+		return errSync
+	}
+	return nil
+}
+
+func (h *handle) pause(wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-h.gone:
+	}
+}
+
+// walSafe is how much may be in a write-ahead log whose sync is slow: behind
+// it the tables begin another, and sync the old one under their lock.
+const walSafe = 4 << 20
+
+func (d *disk) walSmall() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.walSize < walSafe
+}
+
+// before is asked before every operation on files.
+func (h *handle) before(op errorfs.Op) error {
+	if h.over() {
+		return nil
+	}
+	content, wal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log")
+	switch op.Kind {
+	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+		if content || wal && h.disk.walSmall() {
+			return h.sync()
+		}
+	case errorfs.OpFileWrite, errorfs.OpFileWriteAt:
+		h.disk.mu.Lock()
+		defer h.disk.mu.Unlock()
+		if wal {
+			h.disk.walSize += 32 << 10 // a block, roughly
+		}
+		if content && h.disk.trouble == diskFuller {
+			return syscall.ENOSPC
+		}
+	case errorfs.OpCreate:
+		if wal {
+			h.disk.mu.Lock()
+			defer h.disk.mu.Unlock()
+			h.disk.walSize = 0
+		}
+	}
+	return nil
+}
+
+// faulty is a file system with a size, and with syncs that may be left out.
+type faulty struct {
+	*errorfs.FS
+	handle *handle
+}
+
+// GetDiskUsage implements vfs.FS.
+func (f *faulty) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	f.handle.disk.mu.Lock()
+	defer f.handle.disk.mu.Unlock()
+	u := vfs.DiskUsage{TotalBytes: 1 << 40, AvailBytes: 1 << 39}
+	if t := f.handle.disk.trouble; t == diskFull || t == diskFuller {
+		u.AvailBytes = 0
+	}
+	return u, nil
+}
+
+// Create implements vfs.FS.
+func (f *faulty) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	if err == nil && path.Ext(name) == ".seg" {
+		file = unsynced{File: file, handle: f.handle}
+	}
+	return file, err
+}
+
+// unsynced is a file whose syncs do nothing while the disk is unsafe.
+type unsynced struct {
+	vfs.File
+	handle *handle
+}
+
+func (u unsynced) safe() bool {
+	u.handle.disk.mu.Lock()
+	defer u.handle.disk.mu.Unlock()
+	return u.handle.disk.trouble != diskUnsafe
+}
+
+func (u unsynced) SyncData() error {
+	if !u.safe() {
+		return nil
+	}
+	return u.File.SyncData()
+}
+
+func (u unsynced) Sync() error {
+	if !u.safe() {
+		return nil
+	}
+	return u.File.Sync()
+}
