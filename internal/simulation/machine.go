@@ -128,7 +128,7 @@ func (m *machine) start() error {
 	c.Disk.SpaceMin = "1MiB"
 	id := &member.Identity{ID: m.id, Name: m.name, Addr: m.name, Starts: m.starts}
 	var err error
-	p.engine, err = member.OpenEngine(c, id, fs, member.Wires{Log: p.log, Stable: p.log, Received: filepath.Join(w.dir, m.name, fmt.Sprint(m.starts)),
+	p.engine, err = member.OpenEngine(c, id, fs, p.log, member.Wires{Received: filepath.Join(w.dir, m.name, fmt.Sprint(m.starts)),
 		Transport: &raftNet{p.trans, p}, Link: p, Content: p.dial, Clock: m.clock}, w.log.Named(m.name), p.fatal)
 	if err != nil {
 		p.cancel()
@@ -180,7 +180,6 @@ func (p *process) bury() {
 	p.empty()
 	p.engine.Close(p.ctx)
 	_ = p.trans.Close()
-	_ = p.log.Close()
 }
 
 // stop ends the process in order.
@@ -198,5 +197,4 @@ func (m *machine) stop() {
 	m.mu.Unlock()
 	p.cancel()
 	_ = p.trans.Close()
-	_ = p.log.Close()
 }
