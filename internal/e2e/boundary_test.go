@@ -163,6 +163,9 @@ func (b *boundary) auditIn(l *ledger.Ledger, dir string) ledger.Audit {
 	if len(a.Damaged) > 0 {
 		b.t.Errorf("%d messages arrived with other content, such as %s", len(a.Damaged), a.Damaged[0])
 	}
+	if r := l.Refusals(); len(r) > 0 {
+		b.t.Errorf("%d permanent replies, such as %q", len(r), r[0])
+	}
 	b.t.Logf("accepted %d, delivered %d, duplicates %d (of messages sent again %d), delivered without an answer %d",
 		a.Accepted, a.Delivered, a.Duplicates, a.Explained, a.Unclear)
 	return a

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type Ledger struct {
 	mu      sync.Mutex
 	entries map[string]*Entry
 	acks    []time.Time
+	refused []string // permanent replies, which no sound message should get
 }
 
 // New makes an empty ledger.
@@ -64,6 +66,19 @@ func (l *Ledger) ack(e *Entry, target, id string, at time.Time) {
 	defer l.mu.Unlock()
 	e.Acked, e.Target, e.QueueID = at, target, id
 	l.acks = append(l.acks, at)
+}
+
+func (l *Ledger) refusal(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused = append(l.refused, text)
+}
+
+// Refusals are the 5xx replies that were got.
+func (l *Ledger) Refusals() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.refused)
 }
 
 // Accepted is the number of acknowledged messages.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/smtp"
@@ -84,6 +85,9 @@ func (s *Sender) deliver(ctx context.Context, c *conn, n int, target *int) *conn
 				s.Progress(s.Ledger.Accepted())
 			}
 			return c
+		}
+		if p := (*textproto.Error)(nil); errors.As(err, &p) && p.Code >= 500 {
+			s.Ledger.refusal(p.Error())
 		}
 		c.close()
 		c = nil
