@@ -39,6 +39,7 @@ func freeAddr(t *testing.T) string {
 
 func newHouse(t *testing.T, n int, tune ...func(*Config)) *house {
 	t.Helper()
+	t.Parallel() // they mostly wait
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	h := &house{t: t, ctx: ctx, dir: t.TempDir()}

@@ -148,7 +148,7 @@ type delivery struct {
 
 func slowMailboxServer(t *testing.T) *mailboxServer {
 	t.Helper()
-	l, err := net.Listen("tcp", mailboxHost+":0")
+	l, err := net.Listen("tcp", net.JoinHostPort(mailboxHost, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
