@@ -33,6 +33,8 @@ type MemberStatus struct {
 	ContentBytes    int64         `json:"content_bytes"` // stored
 	ContentSegments int           `json:"content_segments"`
 	ContentMissing  int           `json:"content_missing"` // named by rows and not here yet
+	Refill          Refill        `json:"refill"`
+	Scrub           Scrub         `json:"scrub"`
 	StateBytes      int64         `json:"state_bytes"`
 	LogBytes        int64         `json:"log_bytes"` // Raft log
 	CertNotAfter    mail.Time     `json:"cert_not_after"`
@@ -40,6 +42,31 @@ type MemberStatus struct {
 	Uptime          mail.Duration `json:"uptime"`
 	Draining        bool          `json:"draining,omitempty"`
 	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
+}
+
+// Refill is how far a member is with fetching content that it lacks. The
+// counts are since it was started.
+type Refill struct {
+	Missing      int64         `json:"missing"` // contents
+	MissingBytes int64         `json:"missing_bytes"`
+	Unavailable  int64         `json:"unavailable,omitempty"` // of these: no member that is up has them
+	Counting     bool          `json:"counting,omitempty"`    // there may be more missing than was counted yet
+	Left         mail.Duration `json:"left,omitempty"`        // estimate
+	Fetched      int64         `json:"fetched"`
+	FetchedBytes int64         `json:"fetched_bytes"`
+	Damaged      int64         `json:"damaged"`  // copies found that did not pass their checksums
+	Repaired     int64         `json:"repaired"` // of these, fetched again
+}
+
+// Scrub is how far a member is with reading through what it has stored.
+type Scrub struct {
+	Pass      int64     `json:"pass"`          // that is under way, or the last one
+	Bytes     int64     `json:"bytes"`         // read in it
+	Of        int64     `json:"of,omitempty"`  // about
+	Done      mail.Time `json:"done,omitzero"` // when the last pass ended
+	Found     int64     `json:"found"`         // damaged, since the member was started
+	LastFound string    `json:"last_found,omitempty"`
+	LastAt    mail.Time `json:"last_at,omitzero"`
 }
 
 // PeerStatus is a member as the leader sees it.

@@ -55,6 +55,21 @@ func (v *View) Close() { v.v.Close() }
 // Sync makes everything applied so far durable.
 func (f *FSM) Sync() { f.db.Sync() }
 
+// Own reads a row of this member's own: not replicated, and kept when a
+// snapshot is installed.
+func (f *FSM) Own(name string) ([]byte, bool) {
+	v := f.View()
+	defer v.Close()
+	return v.Get([]byte("l" + name))
+}
+
+// SetOwn writes one. It is durable after the next Sync, like every row.
+func (f *FSM) SetOwn(name string, value []byte) {
+	b := f.db.NewBatch()
+	b.Set([]byte("l"+name), value)
+	b.Commit()
+}
+
 // Applied is the index that this member's state includes, and its time.
 func (f *FSM) Applied() (uint64, mail.Time) {
 	f.mu.Lock()

@@ -45,12 +45,18 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) open(fs *vfs.MemFS) {
 	m.t.Helper()
+	m.fs = fs
+	m.openDir(fs, "state")
+}
+
+func (m *machine) openDir(fs vfs.FS, dir string) {
+	m.t.Helper()
 	fatal := func(err error) { m.fatal = err }
-	db, err := state.Open(state.Options{FS: fs, Dir: "state", Fatal: fatal, Logger: hclog.NewNullLogger()})
+	db, err := state.Open(state.Options{FS: fs, Dir: dir, Fatal: fatal, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.fs, m.db, m.f = fs, db, New(db, fatal, hclog.NewNullLogger())
+	m.db, m.f = db, New(db, fatal, hclog.NewNullLogger())
 }
 
 func (m *machine) close() {

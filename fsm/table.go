@@ -81,6 +81,24 @@ func (t Tables) Messages(from mail.ID) iter.Seq[*Message] {
 	}
 }
 
+// MessagesBack walks the rows with low <= id < high from the last one down; a
+// high of zero is open.
+func (t Tables) MessagesBack(low, high mail.ID) iter.Seq[*Message] {
+	end := tab(tabMessage).end()
+	if !high.IsZero() {
+		end = tab(tabMessage).id(high)
+	}
+	return func(yield func(*Message) bool) {
+		for k, b := range t.ScanBack(tab(tabMessage).id(low), end) {
+			m := new(Message)
+			t.decode(k, b, m)
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
 // Active walks the active messages of one primary server in order of id.
 func (t Tables) Active(owner mail.MemberID) iter.Seq[*Message] {
 	return t.indexed(tab(tabOwner).mem(owner))

@@ -119,14 +119,12 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 	leader, addr := m.node.Leader()
 	applied, _ := m.fsm.Applied()
 	disk := m.content.Stats()
-	m.refill.mu.Lock()
-	missing := len(m.refill.missing)
-	m.refill.mu.Unlock()
+	refill := m.refill.status()
 	s := admin.MemberStatus{ID: m.id.ID, Name: m.cfg.Name, Version: Version, Role: roleOf(raft["state"]), Leader: leader,
 		Term: number("term"), CommitIndex: number("commit_index"), AppliedIndex: applied,
 		Lag:       number("last_log_index") - min(number("last_log_index"), max(applied, number("applied_index"))),
 		LeaseLeft: mail.Duration(max(m.node.Lease().Left(), 0).Milliseconds()), DiskFree: disk.Free, DiskTotal: diskTotal(m.cfg.Dir),
-		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: missing,
+		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: int(refill.Missing), Refill: refill,
 		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Cert.Leaf.NotAfter),
 		Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)

@@ -35,7 +35,13 @@ var (
 	contentRecords = desc("content_records_total", "Records written to content segments.")
 	contentWritten = desc("content_written_bytes_total", "Bytes written to content segments.")
 	contentDamages = desc("content_damages_total", "Damaged places found in content segments.")
-	contentMissing = desc("content_missing", "Contents that rows name and this member has yet to fetch.")
+	contentDamaged = desc("content_damaged_total", "Stored contents found damaged: never delivered, fetched again.")
+	contentMended  = desc("content_repaired_total", "Of these, fetched again from another member.")
+	refillBytes    = desc("refill_missing_bytes", "Bytes of contents that rows name and this member has yet to fetch.")
+	refillLeft     = desc("refill_left_seconds", "Estimate until they are fetched; 0 when nothing is known.")
+	refillLost     = desc("refill_unavailable", "Of these contents, how many no member that is up has.")
+	refillFetched  = desc("refill_fetched_total", "Contents fetched because this member lacked them.")
+	refillGot      = desc("refill_fetched_bytes_total", "Bytes of contents fetched because this member lacked them.")
 	replicaSent    = desc("replica_sent_bytes_total", "Content sent to other members.")
 	replicaGot     = desc("replica_received_bytes_total", "Content received from other members.")
 	replicaLeftOut = desc("replica_left_out_total", "Times that a member fell out of an upload.")
@@ -79,9 +85,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range r.Peers {
 		gauge(replicaQueue, float64(p.QueuedBytes), p.ID.String())
 	}
-	c.m.refill.mu.Lock()
-	gauge(contentMissing, float64(len(c.m.refill.missing)))
-	c.m.refill.mu.Unlock()
+	f := c.m.refill.status()
+	gauge(refillBytes, float64(f.MissingBytes))
+	gauge(refillLeft, f.Left.Std().Seconds())
+	gauge(refillLost, float64(f.Unavailable))
+	count(refillFetched, float64(f.Fetched))
+	count(refillGot, float64(f.FetchedBytes))
+	count(contentDamaged, float64(f.Damaged))
+	count(contentMended, float64(f.Repaired))
 }
 
 func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*prometheus.Desc, float64, ...string)) {

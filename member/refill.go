@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,27 +10,46 @@ import (
 	"mailraft/mail"
 )
 
-// refill fetches the content that rows name and this member lacks, and knows
-// up to which applied index nothing is missing: what the leader goes by when
-// it chooses who may take a message over.
+// refill fetches the content that rows name and this member lacks: what is to
+// be delivered first, then what fewest members were known to have, newest
+// first. It knows up to which applied index nothing is missing: what the
+// leader goes by when it chooses who may take a message over.
+//
+// What was looked at, and what is missing of it, is in a row of this member's
+// own (refill_scan.go), so that a restart does not begin anew.
 type refill struct {
-	m       *Engine
-	upTo    atomic.Uint64 // content is complete up to this index
-	reset   atomic.Bool   // all rows are to be looked at
+	m     *Engine
+	upTo  atomic.Uint64 // content is complete up to this index
+	reset atomic.Bool   // all rows are to be looked at
+	pace  pace
+	scan  scan // owned by run
+
 	mu      sync.Mutex
 	missing map[mail.ContentID]*absent // guarded by mu
-	next    mail.ID                    // rows before it were looked at; owned by run
-	seen    uint64                     // index of the view that they were looked at in; owned by run
-	due     []*absent                  // to be fetched, in the order of rows, active ones first; guarded by mu
-	idle    []*absent                  // the same, of finished messages; guarded by mu
+	due     []*absent                  // to be delivered; guarded by mu
+	idle    []*absent                  // of finished messages; guarded by mu
+	parked  int                        // of both: could not be fetched yet; guarded by mu
+	survey  survey                     // guarded by mu
+	counts  RefillCounts               // guarded by mu
+}
+
+// RefillCounts is what was done since the member was started.
+type RefillCounts struct {
+	Fetched      int64 // contents
+	FetchedBytes int64
+	Damaged      int64 // copies here that did not pass their checksums
+	Repaired     int64 // of these, fetched again
 }
 
 // absent is a content that is not here.
 type absent struct {
 	content mail.Content
-	row     mail.ID // the first row that names it
+	row     mail.ID // the first row that names it; zero: not known
 	active  bool
+	damaged bool // it was here
+	copies  int  // members that had it when it was accepted
 	since   time.Time
+	tries   int
 }
 
 const (
@@ -38,37 +58,38 @@ const (
 	// entry overtakes the last bytes when this member is not in the majority
 	// that the entry waited for.
 	uploadGrace = 2 * time.Second
+	saveEvery   = 2 * time.Second
+	retryMost   = time.Minute // between two tries of what nobody up has
 	fetchesMax  = 4
-	scanMax     = 20_000 // rows looked at in one view, which pins disk space
 	fetchTime   = 5 * time.Minute
+	windowMax   = 2000    // contents known to be missing and not yet tried
+	parkedMax   = 100_000 // that could not be fetched yet
 )
 
 func newRefill(m *Engine) *refill {
-	return &refill{m: m, missing: map[mail.ContentID]*absent{}}
+	return &refill{m: m, missing: map[mail.ContentID]*absent{}, pace: pace{rate: m.cfg.Content.refillRate}}
 }
 
 func (r *refill) complete() uint64 { return r.upTo.Load() }
+
+// restored is told that the state was replaced, or content lost: what the
+// state names is looked for from the beginning.
+func (r *refill) restored() { r.reset.Store(true) }
 
 // lost notes a content that was here and is damaged.
 func (r *refill) lost(id mail.ContentID) {
 	v := r.m.fsm.View()
 	c, ok := v.HasContent(id)
 	v.Close()
-	if !ok {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.missing[id] == nil {
-		r.want(&absent{content: c, active: true})
+	r.counts.Damaged++
+	if ok && r.missing[id] == nil {
+		r.want(&absent{content: c, active: true, damaged: true})
 	}
 }
 
-// restored is told that the state was replaced: what it names is looked for
-// from the beginning.
-func (r *refill) restored() { r.reset.Store(true) }
-
-// want puts a content at the end of its queue. The caller holds mu.
+// want puts a content into its queue. The caller holds mu.
 func (r *refill) want(a *absent) {
 	r.missing[a.content.ID] = a
 	if a.active {
@@ -78,14 +99,24 @@ func (r *refill) want(a *absent) {
 	}
 }
 
-// next takes the first content that has waited for its grace; nil: none.
+// full reports whether enough is known to be missing for now.
+func (r *refill) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.missing)-r.parked >= windowMax || r.parked >= parkedMax
+}
+
+// take takes the first content whose time has come; nil: none.
 func (r *refill) take() *absent {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, q := range []*[]*absent{&r.due, &r.idle} {
-		if len(*q) > 0 && time.Since((*q)[0].since) >= uploadGrace {
-			a := (*q)[0]
-			*q = (*q)[1:]
+		for i, a := range *q {
+			wait := min(uploadGrace<<min(a.tries, 8), retryMost)
+			if time.Since(a.since) < wait {
+				continue
+			}
+			*q = slices.Delete(*q, i, i+1)
 			return a
 		}
 	}
@@ -99,7 +130,9 @@ func (r *refill) fetch() {
 			r.m.pause(refillEvery)
 			continue
 		}
-		r.fetchOne(a)
+		if a.active || r.pace.wait(r.m.ctx, a.content.Size) {
+			r.fetchOne(a)
+		}
 	}
 }
 
@@ -107,84 +140,69 @@ func (r *refill) run() {
 	for range fetchesMax {
 		r.m.work.Go(r.fetch)
 	}
+	r.load()
 	for r.m.pause(refillEvery) {
-		for r.scan() && r.m.ctx.Err() == nil {
+		for r.look() && r.m.ctx.Err() == nil {
 		}
 		r.settle()
 	}
-}
-
-// scan looks at rows that are new since the last scan; true: there are more.
-// Ids sort by time and then index, and time never goes back, so new rows are
-// behind old ones.
-func (r *refill) scan() (more bool) {
-	if r.reset.Swap(false) { // before the view, which is then at least as new
-		r.next, r.seen = mail.ID{}, 0
-	}
-	v := r.m.fsm.View()
-	defer v.Close()
-	at := v.Tables.Applied().Index
-	if at == r.seen {
-		return false
-	}
-	n := 0
-	for m := range v.Messages(r.next) {
-		if n++; n > scanMax {
-			return true
-		}
-		r.next = after(m.ID)
-		if _, ok := r.m.content.Stat(m.Content.ID); ok {
-			continue
-		}
-		r.mu.Lock()
-		if r.missing[m.Content.ID] == nil {
-			r.want(&absent{content: m.Content, row: m.ID, active: m.Active(), since: time.Now()})
-		}
-		r.mu.Unlock()
-	}
-	r.seen = at
-	return false
-}
-
-func after(id mail.ID) mail.ID {
-	for i := len(id) - 1; i >= 0; i-- {
-		if id[i]++; id[i] != 0 {
-			break
-		}
-	}
-	return id
+	r.save()
 }
 
 func (r *refill) fetchOne(a *absent) {
 	id := a.content.ID
+	_, came := r.m.content.Stat(id) // by itself
 	ctx, cancel := context.WithTimeout(r.m.ctx, fetchTime)
 	defer cancel()
-	err := r.m.replica.Pull(ctx, a.content) // nil at once if it came by itself
+	err := r.m.replica.Pull(ctx, a.content)
 	v := r.m.fsm.View()
 	_, wanted := v.HasContent(id)
 	v.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err == nil && !came {
+		r.counts.Fetched++
+		r.counts.FetchedBytes += a.content.Size
+		r.survey.fetched(a.content.Size)
+	}
+	if err == nil && a.damaged {
+		r.counts.Repaired++
+		r.m.log.Info("damaged content was fetched again from another member", "content", id.String(), "bytes", a.content.Size)
+	}
 	if err == nil || !wanted {
-		delete(r.missing, id)
+		if delete(r.missing, id); a.tries > 0 {
+			r.parked--
+		}
 		return
+	}
+	if a.tries++; a.tries == 1 {
+		r.parked++
 	}
 	a.since = time.Now()
 	r.want(a)
-	r.m.log.Warn("content is missing here and could not be fetched yet", "content", id.String(), "id", a.row.String(), "error", err)
+	if r.m.ctx.Err() == nil {
+		r.m.log.Warn("content is missing here and could not be fetched yet", "content", id.String(), "id", a.row.String(), "tries", a.tries, "error", err)
+	}
 }
 
-// settle computes up to where content is complete.
+// settle computes up to where content is complete, and notes where the next
+// start goes on.
 func (r *refill) settle() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	upTo := r.seen
-	for _, a := range r.missing {
-		if i := a.row.Index(); i > 0 {
-			upTo = min(upTo, i-1)
-		} else {
-			upTo = min(upTo, r.upTo.Load())
-		}
+	upTo := r.scan.seen
+	for _, s := range r.scan.todo {
+		upTo = min(upTo, before(s.Low))
 	}
+	r.mu.Lock()
+	for _, a := range r.missing {
+		upTo = min(upTo, before(a.row))
+	}
+	r.survey.over = len(r.scan.todo) == 0
+	r.mu.Unlock()
 	r.upTo.Store(upTo)
+	if time.Since(r.scan.savedAt) > saveEvery {
+		r.save()
+	}
 }
+
+// before is the last index of which nothing lies at or behind a row.
+func before(id mail.ID) uint64 { return max(id.Index(), 1) - 1 }

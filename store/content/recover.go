@@ -153,6 +153,7 @@ func (s *Store) salvage(n name) (*segment, error) {
 		if h.from < c.proof {
 			s.damage("content segment is damaged", "segment", n.number, "from", h.from, "to", h.to)
 		} else {
+			s.torn.Add(1)
 			s.Logger.Info("content segment has a torn end", "segment", n.number, "from", h.from, "to", h.to)
 		}
 	}

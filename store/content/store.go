@@ -31,7 +31,7 @@ type Store struct {
 	queue   queue
 	stopped chan struct{} // closed when the appender has ended
 
-	records, written, syncs, damages atomic.Int64
+	records, written, syncs, damages, torn atomic.Int64
 
 	sweeping   sync.Mutex // one sweep at a time
 	rebuilding sync.Mutex // one rebuild at a time
@@ -262,6 +262,7 @@ type Stats struct {
 	Written  int64 // bytes of records written
 	Syncs    int64 // of segments, by the appender
 	Damages  int64 // damaged places found
+	Torn     int64 // torn ends found, of writes under way when a process ended
 	Free     int64 // bytes on the disk; -1 when unknown
 }
 
@@ -272,7 +273,7 @@ func (s Stats) RecordsPerSync() float64 { return float64(s.Records) / float64(ma
 func (s *Store) Stats() Stats {
 	st := Stats{
 		Records: s.records.Load(), Written: s.written.Load(),
-		Syncs: s.syncs.Load(), Damages: s.damages.Load(), Free: -1,
+		Syncs: s.syncs.Load(), Damages: s.damages.Load(), Torn: s.torn.Load(), Free: -1,
 	}
 	if u, err := s.FS.GetDiskUsage(s.Dir); err == nil {
 		st.Free = int64(u.AvailBytes)

@@ -17,6 +17,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"iter"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -48,8 +50,8 @@ type DB struct {
 // behind the back of a boundary that still has older members.
 const format = pebble.FormatValueSeparation
 
-// Open opens or creates the tables in o.Dir.
-func Open(o Options) (*DB, error) {
+func options(o Options) *pebble.Options {
+	log := logger{o.Logger.Named("state"), o.Fatal}
 	po := &pebble.Options{
 		FS:                          o.FS,
 		FormatMajorVersion:          format,
@@ -57,12 +59,19 @@ func Open(o Options) (*DB, error) {
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   32 << 20,
 		MaxOpenFiles:                512,
-		Logger:                      logger{o.Logger.Named("state"), o.Fatal},
+		Logger:                      log,
+		EventListener:               &pebble.EventListener{BackgroundError: log.background},
 	}
 	po.EnsureDefaults() // Replace writes tables with the same options
+	return po
+}
+
+// Open opens or creates the tables in o.Dir.
+func Open(o Options) (*DB, error) {
+	po := options(o)
 	db, err := pebble.Open(o.Dir, po)
 	if err != nil {
-		return nil, fmt.Errorf("open state tables in %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("open state tables in %s: %w", o.Dir, marked(err))
 	}
 	d := &DB{db: db, fs: o.FS, dir: o.Dir, opts: po, fatal: o.Fatal}
 	// What was recovered may still be in the page cache only; from here on it
@@ -71,6 +80,15 @@ func Open(o Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("sync state tables in %s: %w", o.Dir, err), db.Close())
 	}
 	return d, nil
+}
+
+// marked says of an error whether it is damage: a checksum, a file that is not
+// there or ends too early.
+func marked(err error) error {
+	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 // Close closes the tables. No view or batch may be open.
@@ -94,6 +112,8 @@ type Reader interface {
 	// Scan walks lower <= key < upper in order. Key and value are valid until
 	// the next step. Do not change a batch while scanning it.
 	Scan(lower, upper []byte) iter.Seq2[[]byte, []byte]
+	// ScanBack walks them in the other direction.
+	ScanBack(lower, upper []byte) iter.Seq2[[]byte, []byte]
 }
 
 type reader struct {
@@ -107,7 +127,7 @@ func (r reader) Get(key []byte) ([]byte, bool) {
 		return nil, false
 	}
 	if err != nil {
-		r.fatal(fmt.Errorf("read state: %w", err))
+		r.fatal(fmt.Errorf("read state: %w", marked(err)))
 		return nil, false
 	}
 	defer c.Close()
@@ -115,20 +135,28 @@ func (r reader) Get(key []byte) ([]byte, bool) {
 }
 
 func (r reader) Scan(lower, upper []byte) iter.Seq2[[]byte, []byte] {
+	return r.walk(lower, upper, (*pebble.Iterator).First, (*pebble.Iterator).Next)
+}
+
+func (r reader) ScanBack(lower, upper []byte) iter.Seq2[[]byte, []byte] {
+	return r.walk(lower, upper, (*pebble.Iterator).Last, (*pebble.Iterator).Prev)
+}
+
+func (r reader) walk(lower, upper []byte, first, next func(*pebble.Iterator) bool) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
 		it, err := r.src.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
-			r.fatal(fmt.Errorf("scan state: %w", err))
+			r.fatal(fmt.Errorf("scan state: %w", marked(err)))
 			return
 		}
-		for ok := it.First(); ok; ok = it.Next() {
+		for ok := first(it); ok; ok = next(it) {
 			v, err := it.ValueAndErr()
 			if err != nil || !yield(it.Key(), v) {
 				break
 			}
 		}
 		if err := errors.Join(it.Error(), it.Close()); err != nil {
-			r.fatal(fmt.Errorf("scan state: %w", err))
+			r.fatal(fmt.Errorf("scan state: %w", marked(err)))
 		}
 	}
 }
@@ -193,3 +221,13 @@ type logger struct {
 func (l logger) Infof(format string, a ...any)  { l.Trace(fmt.Sprintf(format, a...)) }
 func (l logger) Errorf(format string, a ...any) { l.Error(fmt.Sprintf(format, a...)) }
 func (l logger) Fatalf(format string, a ...any) { l.fatal(fmt.Errorf("state tables: "+format, a...)) }
+
+// background is told of a flush or a compaction that failed. Pebble tries
+// again, which is in order when the disk is full, and never ends with damage.
+func (l logger) background(err error) {
+	if err = marked(err); errors.Is(err, ErrDamaged) {
+		l.fatal(fmt.Errorf("compact state: %w", err))
+		return
+	}
+	l.Error("work in the background failed and is tried again", "error", err)
+}
