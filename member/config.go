@@ -76,8 +76,10 @@ type Log struct {
 type Content struct {
 	RefillRate string `toml:"refill-rate"` // default 200MiB; what is to be delivered is not held back
 	ScrubRate  string `toml:"scrub-rate"`  // default 8MiB; 0 turns it off
+	ScrubEvery string `toml:"scrub-every"` // from the end of one to the next; default 1d
 	refillRate int64
 	scrubRate  int64
+	scrubEvery time.Duration
 }
 
 // Load reads and checks a file. Errors name the line or the key.
@@ -180,15 +182,24 @@ func (c *Config) quantities() error {
 	if c.Content.refillRate < 1 || c.Log.sizeMax < 1 {
 		return errors.New("content.refill-rate and log.size-max: want more than 0")
 	}
-	setDefault(&c.Log.SnapshotEvery, "1m")
-	every, err := mail.ParseDuration(c.Log.SnapshotEvery)
-	if err != nil {
-		return fmt.Errorf("log.snapshot-every: %w", err)
+	for _, q := range []struct {
+		key, standard string
+		text          *string
+		d             *time.Duration
+	}{
+		{"log.snapshot-every", "1m", &c.Log.SnapshotEvery, &c.Log.snapshotEvery},
+		{"content.scrub-every", "1d", &c.Content.ScrubEvery, &c.Content.scrubEvery},
+	} {
+		setDefault(q.text, q.standard)
+		d, err := mail.ParseDuration(*q.text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.key, err)
+		}
+		if d < 5*time.Millisecond { // the least that Raft takes
+			return fmt.Errorf("%s: %s is too short", q.key, *q.text)
+		}
+		*q.d = d
 	}
-	if every < 5*time.Millisecond { // as Raft has it
-		return fmt.Errorf("log.snapshot-every: %s is too short", c.Log.SnapshotEvery)
-	}
-	c.Log.snapshotEvery = every
 	return nil
 }
 

@@ -41,6 +41,7 @@ type Engine struct {
 	replica   *replica.Replica
 	deliverer *deliver.Deliverer
 	refill    *refill
+	scrub     *scrub
 	params    params
 
 	restart  chan error      // see Restart
@@ -118,7 +119,7 @@ func (m *Engine) openNode(w Wires) error {
 	if err != nil {
 		return err
 	}
-	m.refill = newRefill(m)
+	m.refill, m.scrub = newRefill(m), newScrub(m)
 	if err := m.startNode(w, snaps); err != nil {
 		return err
 	}
@@ -185,6 +186,7 @@ func (m *Engine) Serve(contents net.Listener) {
 	m.work.Go(func() { m.replica.Serve(contents) })
 	m.work.Go(m.followParams)
 	m.work.Go(m.refill.run)
+	m.work.Go(m.scrub.run)
 	m.work.Go(m.syncState)
 	m.work.Go(m.sweep)
 	m.work.Go(m.acknowledge)

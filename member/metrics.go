@@ -37,6 +37,9 @@ var (
 	contentDamages = desc("content_damages_total", "Damaged places found in content segments.")
 	contentDamaged = desc("content_damaged_total", "Stored contents found damaged: never delivered, fetched again.")
 	contentMended  = desc("content_repaired_total", "Of these, fetched again from another member.")
+	scrubBytes     = desc("scrub_bytes", "Bytes read in this pass through what is stored.")
+	scrubPass      = desc("scrub_passes_total", "Passes through what is stored, the present one included.")
+	scrubFound     = desc("scrub_found_total", "Damaged contents that a pass has found since the start.")
 	refillBytes    = desc("refill_missing_bytes", "Bytes of contents that rows name and this member has yet to fetch.")
 	refillLeft     = desc("refill_left_seconds", "Estimate until they are fetched; 0 when nothing is known.")
 	refillLost     = desc("refill_unavailable", "Of these contents, how many no member that is up has.")
@@ -85,6 +88,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range r.Peers {
 		gauge(replicaQueue, float64(p.QueuedBytes), p.ID.String())
 	}
+	sc := c.m.scrub.status()
+	gauge(scrubBytes, float64(sc.Bytes))
+	count(scrubPass, float64(sc.Pass))
+	count(scrubFound, float64(sc.Found))
 	f := c.m.refill.status()
 	gauge(refillBytes, float64(f.MissingBytes))
 	gauge(refillLeft, f.Left.Std().Seconds())

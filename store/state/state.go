@@ -20,6 +20,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -60,7 +61,8 @@ func options(o Options) *pebble.Options {
 		CacheSize:                   32 << 20,
 		MaxOpenFiles:                512,
 		Logger:                      log,
-		EventListener:               &pebble.EventListener{BackgroundError: log.background},
+		// Damage is told of by whoever met it. Pebble's own way is Fatalf.
+		EventListener: &pebble.EventListener{BackgroundError: log.background, DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
 	po.EnsureDefaults() // Replace writes tables with the same options
 	return po
@@ -85,7 +87,8 @@ func Open(o Options) (*DB, error) {
 // marked says of an error whether it is damage: a checksum, a file that is not
 // there or ends too early.
 func marked(err error) error {
-	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	sized := strings.Contains(err.Error(), "object size mismatch") // a cut table, which Pebble does not mark
+	if sized || pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
