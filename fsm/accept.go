@@ -79,7 +79,7 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 		return mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
 	case s.Content.NotAfter > t.now().Add(notAfterMax):
 		return mail.Replyf(451, "4.3.0", "the not-after of the upload is too far ahead")
-	case !ok || !primary.Up || primary.Draining || !slices.Contains(b.Voters, s.Primary):
+	case !ok || !primary.takes() || !slices.Contains(b.Voters, s.Primary):
 		return mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
 	case !slices.Contains(s.Holders, s.Primary):
 		return mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
@@ -91,20 +91,18 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 // a member with the majority that commits the entry.
 func (t *tx) checkHolders(s mail.Submission) (marked bool, refusal *mail.Reply) {
 	b, _ := t.Boundary()
-	held := 0
-	for _, v := range b.Voters {
-		if slices.Contains(s.Holders, v) {
-			held++
-		}
-	}
-	if held > len(b.Voters)/2 {
+	holds := func(id mail.MemberID) bool { return slices.Contains(s.Holders, id) }
+	if b.Quorum(holds) {
 		return false, nil
 	}
 	p := t.Params()
 	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return true, nil
 	}
-	return false, mail.Replyf(451, "4.4.0", "only %d of %d members hold the message; try again", held, len(b.Voters))
+	if held := count(b.Voters, holds); held <= len(b.Voters)/2 {
+		return false, mail.Replyf(451, "4.4.0", "only %d of %d members hold the message; try again", held, len(b.Voters))
+	}
+	return false, mail.Replyf(451, "4.4.0", "only %d of %d members to be hold the message; try again", count(b.Next, holds), len(b.Next))
 }
 
 // enqueue makes the row of an admitted submission.
@@ -156,14 +154,19 @@ func (t *tx) addRecipients(m *Message, resolved []directory.Resolved) {
 // the primary, and qualify: by site as shadow-message-preference says, and
 // among equals by content id, so that load spreads. Zero: there is none.
 func (t *tx) chooseShadow(primary mail.MemberID, spread mail.ContentID, qualifies func(Member) bool) mail.MemberID {
-	p := t.Params()
-	if !p.ShadowRedundancyEnabled {
+	if !t.Params().ShadowRedundancyEnabled {
 		return 0
 	}
+	return t.pick(primary, spread, true, qualifies)
+}
+
+// pick is chooseShadow whatever shadow-redundancy-enabled says. Unless strict,
+// a member of any site does where the preferred kind has none.
+func (t *tx) pick(primary mail.MemberID, spread mail.ContentID, strict bool, qualifies func(Member) bool) mail.MemberID {
 	own, _ := t.Member(primary)
 	var remote, local []mail.MemberID
 	for m := range t.Members() {
-		if m.ID == primary || !m.Up || m.Draining || !qualifies(m) {
+		if m.ID == primary || !m.takes() || !qualifies(m) {
 			continue
 		}
 		if m.Site != own.Site {
@@ -173,9 +176,12 @@ func (t *tx) chooseShadow(primary mail.MemberID, spread mail.ContentID, qualifie
 		}
 	}
 	best := remote
-	switch {
-	case p.ShadowMessagePreference == "local-only", p.ShadowMessagePreference == "prefer-remote" && len(remote) == 0:
+	switch preference := t.Params().ShadowMessagePreference; {
+	case preference == "local-only", preference == "prefer-remote" && len(remote) == 0:
 		best = local
+	}
+	if len(best) == 0 && !strict {
+		best = append(remote, local...)
 	}
 	if len(best) == 0 {
 		return 0

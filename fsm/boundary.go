@@ -56,6 +56,9 @@ func (t *tx) tick(c Tick) Answer {
 func (t *tx) configuration(c raft.Configuration, index uint64, raw []byte) {
 	b, _ := t.Boundary()
 	b.Config, b.ConfigAt, b.Voters, b.Learners = slices.Clone(raw), index, nil, nil
+	// An announced change ends with any configuration: if it is not the one
+	// announced, that one was never entered and cannot be any more.
+	b.Next, b.NextAt, b.NextPrev = nil, 0, 0
 	for _, s := range c.Servers {
 		id, err := mail.ParseMemberID(string(s.ID))
 		if err != nil {
@@ -72,6 +75,15 @@ func (t *tx) configuration(c raft.Configuration, index uint64, raw []byte) {
 	slices.Sort(b.Learners)
 	t.put(tab(tabBoundary), b)
 	t.openBoundary()
+	var retired []Member
+	for m := range t.Members() {
+		if m.Retired != 0 {
+			retired = append(retired, m)
+		}
+	}
+	for _, m := range retired {
+		t.forget(m)
+	}
 }
 
 // openBoundary lets mail in once min-voters are there; from then on a quorum
@@ -86,6 +98,14 @@ func (t *tx) openBoundary() {
 
 // token records an invitation, and drops those that are over.
 func (t *tx) token(c TokenAdd) Answer {
+	row := Token{Hash: c.Hash, Role: c.Role, Until: c.Until, Uses: max(c.Uses, 1)}
+	if c.Replace != "" {
+		old, ok := t.memberNamed(c.Replace)
+		if !ok || c.Role != "member" {
+			return refuse(550, "5.1.0", "there is no member %s to replace", c.Replace)
+		}
+		row.Replace, row.Uses = old.ID, 1
+	}
 	var over []key
 	for k := range rows[Token](t.Tables, tab(tabToken)) {
 		if k.Until <= t.now() {
@@ -95,7 +115,7 @@ func (t *tx) token(c TokenAdd) Answer {
 	for _, k := range over {
 		t.batch.Delete(k)
 	}
-	t.put(tab(tabToken).bytes(c.Hash[:]), Token{Hash: c.Hash, Role: c.Role, Until: c.Until, Uses: max(c.Uses, 1)})
+	t.put(tab(tabToken).bytes(c.Hash[:]), row)
 	return Answer{}
 }
 
@@ -120,19 +140,50 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	case k.Role != "member":
 		return refuse(535, "5.7.8", "the token is for a %s, not for a member", k.Role)
 	}
-	for m := range t.Members() {
-		if strings.EqualFold(m.Name, c.Member.Name) || m.ID == c.Member.ID {
-			return refuse(550, "5.5.0", "a member %s is there already; choose another name", m.Name)
+	if a := t.checkName(c.Member, k); a.Refused != nil {
+		return a
+	}
+	if k.Replace != 0 {
+		if a := t.replace(c.Member, k); a.Refused != nil {
+			return a
 		}
 	}
 	k.Uses--
 	t.put(tab(tabToken).bytes(k.Hash[:]), k)
 	m := c.Member
 	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
+	m.Retired, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = 0, false, 0, 0, 0, nil
 	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{}
 }
+
+// checkName refuses a joiner whose id was ever used, or whose name is in use
+// by another member than the one it replaces.
+func (t *tx) checkName(m Member, k Token) Answer {
+	if _, was := t.Former(m.ID); was {
+		return refuse(550, "5.5.0", "%s was a member, and is none any more: join with an empty data directory", m.ID)
+	}
+	if old, ok := t.Member(m.ID); ok {
+		return refuse(550, "5.5.0", "a member %s is there already; choose another name", old.Name)
+	}
+	if old, ok := t.memberNamed(m.Name); ok && old.ID != k.Replace {
+		return refuse(550, "5.5.0", "a member %s is there already; choose another name, or, if it has lost its disk, make a token with --replace %s", old.Name, old.Name)
+	}
+	return Answer{}
+}
+
+// memberNamed finds a member, not a retired one, by name without case.
+func (t Tables) memberNamed(name string) (Member, bool) {
+	for m := range t.Members() {
+		if m.Retired == 0 && sameName(m.Name, name) {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+func sameName(a, b string) bool { return strings.EqualFold(a, b) }
 
 // configure sets parameters, all or none.
 func (t *tx) configure(c Configure) Answer {
@@ -191,8 +242,10 @@ func (t *tx) checkPreference(preference string) *mail.Reply {
 	sites := map[string]int{}
 	members := 0
 	for m := range t.Members() {
-		sites[m.Site]++
-		members++
+		if m.Retired == 0 {
+			sites[m.Site]++
+			members++
+		}
 	}
 	switch {
 	case members < 2:

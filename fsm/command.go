@@ -121,6 +121,8 @@ type TokenAdd struct {
 	Role  string    `cbor:"2,keyasint"`
 	Until mail.Time `cbor:"3,keyasint"`
 	Uses  int       `cbor:"4,keyasint"`
+	// Replace lets the member of this name, which has lost its disk, back in.
+	Replace string `cbor:"5,keyasint,omitempty"`
 }
 
 // QueueChange suspends or resumes a destination, by its key, or all.

@@ -38,6 +38,11 @@ func init() {
 		"message":       (*script).message,
 		"mark":          (*script).mark,
 		"found":         (*script).found,
+		"voters-change": (*script).votersChange,
+		"voters-abort":  (*script).votersAbort,
+		"member-remove": (*script).memberRemove,
+		"drain":         (*script).drain,
+		"hand-over":     (*script).handOver,
 		"configuration": (*script).configuration,
 		// The world around.
 		"boundary": (*script).three,
@@ -251,12 +256,48 @@ func (s *script) discard(a args) string {
 
 func (s *script) token(a args) string {
 	return s.apply(KindToken, TokenAdd{Hash: [32]byte{1: a.word(0)[0]}, Role: a.get("role", "member"),
-		Until: s.now.Add(s.span(a.get("life", "1h"))), Uses: s.int(a.get("uses", "1"))})
+		Until: s.now.Add(s.span(a.get("life", "1h"))), Uses: s.int(a.get("uses", "1")), Replace: a.get("replace", "")})
 }
 
 func (s *script) memberAdd(a args) string {
 	m := Member{ID: s.member(a.word(0)), Name: a.get("name", a.word(0)), Addr: "a", Site: a.get("site", "")}
 	return s.apply(KindMemberAdd, MemberAdd{Member: m, Token: [32]byte{1: a.get("token", "x")[0]}})
+}
+
+// votersChange m1,m2,m3 prev=17: prev is the present configuration's unless given.
+func (s *script) votersChange(a args) string {
+	v := s.f.View()
+	b, _ := v.Boundary()
+	v.Close()
+	c := VotersChange{Voters: s.memberList(a.word(0)), Prev: b.ConfigAt}
+	if a.has("prev") {
+		c.Prev = uint64(s.int(a.get("prev", "")))
+	}
+	return s.apply(KindVotersChange, c)
+}
+
+// votersAbort calls off what is under way, or what at says.
+func (s *script) votersAbort(a args) string {
+	v := s.f.View()
+	b, _ := v.Boundary()
+	v.Close()
+	c := VotersAbort{At: b.NextAt, Term: uint64(s.int(a.get("term", "0")))}
+	if a.has("at") {
+		c.At = uint64(s.int(a.get("at", "")))
+	}
+	return s.apply(KindVotersAbort, c)
+}
+
+func (s *script) memberRemove(a args) string {
+	return s.apply(KindMemberRemove, MemberRemove{Member: s.member(a.word(0)), Now: a.word(1) == "now", Reason: a.get("reason", "")})
+}
+
+func (s *script) drain(a args) string {
+	return s.apply(KindDrain, Drain{Member: s.member(a.word(0)), Stop: a.word(1) == "stop"})
+}
+
+func (s *script) handOver(a args) string {
+	return s.apply(KindHandOver, HandOver{Member: s.member(a.word(0)), IDs: s.idList(a.words[1:])})
 }
 
 func (s *script) configure(a args) string {

@@ -15,7 +15,7 @@ func (s *script) dump(a args) string {
 	show, ok := map[string]func(*View, args) string{
 		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
 		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
-		"suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "directory": s.dumpDirectory,
+		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "directory": s.dumpDirectory,
 	}[a.word(0)]
 	if ok {
 		out := show(v, a)
@@ -145,14 +145,41 @@ func (s *script) dumpMembers(v *View, _ args) (out string) {
 		if m.Site != "" {
 			out += " site=" + m.Site
 		}
+		for _, f := range []struct {
+			word string
+			set  bool
+		}{{"draining", m.Draining}, {"leaving", m.Leaving}, {"drained=" + clock(m.Drained), m.Drained != 0}, {"retired=" + clock(m.Retired), m.Retired != 0},
+			{fmt.Sprintf("left=%d", m.Left), m.Left != 0}} {
+			if f.set {
+				out += " " + f.word
+			}
+		}
 		out += "\n"
+	}
+	return out
+}
+
+func (s *script) dumpFormers(v *View, _ args) (out string) {
+	for f := range v.Formers() {
+		out += strings.TrimSpace(fmt.Sprintf("%s %s %s at=%s heir=%s %s", name(f.ID), f.Name, f.How, clock(f.At), name(f.Heir), f.Reason)) + "\n"
+	}
+	return out
+}
+
+func (s *script) dumpGaps(v *View, _ args) (out string) {
+	for f := range v.Gaps() {
+		out += fmt.Sprintf("%s of %s until %s\n", f.Name, name(f.ID), clock(f.At))
 	}
 	return out
 }
 
 func (s *script) dumpBoundary(v *View, _ args) string {
 	b, _ := v.Boundary()
-	return fmt.Sprintf("%s opened=%v voters=%s learners=%s term=%d leader=%s", b.Boundary, b.Opened, namesOf(b.Voters), namesOf(b.Learners), b.Term, name(b.Leader))
+	next := ""
+	if b.NextAt != 0 {
+		next = fmt.Sprintf(" next=%s at=%d prev=%d", namesOf(b.Next), b.NextAt, b.NextPrev)
+	}
+	return fmt.Sprintf("%s opened=%v voters=%s learners=%s term=%d leader=%s", b.Boundary, b.Opened, namesOf(b.Voters), namesOf(b.Learners), b.Term, name(b.Leader)) + next
 }
 
 func (s *script) dumpDue(v *View, a args) (out string) {

@@ -37,6 +37,11 @@ const (
 	KindMessage      Kind = 19 // Message: retry, delete, suspend, resume
 	KindMark         Kind = 20 // Mark: hash the state at this entry
 	KindFound        Kind = 21 // Found: the boundary comes into being
+	KindVotersChange Kind = 32 // VotersChange: a change of the voters is announced
+	KindVotersAbort  Kind = 33 // VotersAbort: and called off
+	KindMemberRemove Kind = 34 // MemberRemove: a member leaves for good
+	KindDrain        Kind = 35 // Drain: a member is drained, or not any more
+	KindHandOver     Kind = 36 // HandOver: a draining member gives its messages away
 	kindSkippable    Kind = 0x80
 	headerSize            = 10
 	version          byte = 1

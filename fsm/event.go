@@ -29,13 +29,14 @@ const (
 	EventUnshadowed EventKind = 15 // HAREDIRECTFAIL: no shadow could be made
 	EventAdmin      EventKind = 16 // ADMIN: an operator did something
 	EventStale      EventKind = 17 // DELIVERSTALE: delivered to a copy that is not active any more
+	EventHolder     EventKind = 32 // HOLDER: a Safety Net entry of it has a new holder
 )
 
 var eventNames = map[EventKind]string{
 	EventReceive: "RECEIVE", EventRedirect: "HAREDIRECT", EventShadow: "HARECEIVE", EventResolve: "RESOLVE",
 	EventExpand: "EXPAND", EventSend: "SEND", EventDeliver: "DELIVER", EventDuplicate: "DUPLICATEDELIVER",
 	EventDefer: "DEFER", EventFail: "FAIL", EventDSN: "DSN", EventDiscard: "HADISCARD", EventExpire: "EXPIRE",
-	EventTakeover: "TAKEOVER", EventUnshadowed: "HAREDIRECTFAIL", EventAdmin: "ADMIN", EventStale: "DELIVERSTALE",
+	EventTakeover: "TAKEOVER", EventUnshadowed: "HAREDIRECTFAIL", EventAdmin: "ADMIN", EventStale: "DELIVERSTALE", EventHolder: "HOLDER",
 }
 
 // String is the tracking name.

@@ -56,6 +56,7 @@ func invariants(t Tables) error {
 	for k := range want {
 		bad("index key %q is missing", k)
 	}
+	checkMembers(t, members, bad)
 	checkContents(t, refs, bad)
 	checkGroups(t, pins, bad)
 	checkSubmissions(t, bad)
@@ -80,8 +81,32 @@ func checkOwner(m *Message, members map[mail.MemberID]Member, bad func(string, .
 		bad("%s: its shadow server %s is down, and the takeover is over", m.ID, m.Shadow)
 	case !m.Active() && (m.Waiting || m.Held || m.Suspended || m.Expanding || m.Marked):
 		bad("%s: finished, and still waiting for something", m.ID)
+	case (owner.Drained != 0 || owner.Retired != 0 && !owner.Up && owner.Phase == PhaseDone),
+		shadowed && (shadow.Drained != 0 || shadow.Retired != 0 && !shadow.Up && shadow.Phase == PhaseDone):
+		bad("%s: primary server %s or shadow server %s was relieved of everything", m.ID, m.Primary, m.Shadow)
 	case m.PrimaryEnd != 0 && (m.Active() || m.Shadow == 0):
 		bad("%s: its Primary Safety Net entry is over, and there is no shadow", m.ID)
+	}
+}
+
+// checkMembers: a retired member is on the list of those who are refused, and
+// its row stays while something names it. Voters to be are announced whole.
+func checkMembers(t Tables, members map[mail.MemberID]Member, bad func(string, ...any)) {
+	b, _ := t.Boundary()
+	if (b.NextAt != 0) != (len(b.Next) > 0) || b.NextAt != 0 && b.NextPrev != b.ConfigAt {
+		bad("voters to be %v since %d, of configuration %d", b.Next, b.NextAt, b.NextPrev)
+	}
+	for _, m := range members {
+		if _, ok := t.Former(m.ID); ok != (m.Retired != 0) {
+			bad("%s: retired %v, and on the list of former members: %v", m.ID, m.Retired, ok)
+		}
+		configured := slices.Contains(b.Voters, m.ID) || slices.Contains(b.Learners, m.ID) || slices.Contains(b.Next, m.ID)
+		if m.Retired != 0 && !m.Up && m.Phase == PhaseDone && !configured {
+			bad("%s: nothing names it any more, and its row is there", m.ID)
+		}
+		if m.Drained != 0 && !m.Draining {
+			bad("%s: drained, and not draining", m.ID)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	tabContent    = 'c' // content id
 	tabDiscard    = 'd' // index: shadow server, id: discard statuses not yet acknowledged
 	tabExpiry     = 'e' // index: time, id: when something of the row has been held long enough, less the hold time
+	tabFormer     = 'f' // queue database id: members that are none any more
 	tabMember     = 'g' // queue database id
 	tabMessageID  = 'i' // index: hash of the Message-ID, id
 	tabQueueStop  = 'j' // destination: suspended

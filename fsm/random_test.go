@@ -18,13 +18,14 @@ type world struct {
 	rng     *rand.Rand
 	subs    []mail.Submission
 	ids     []mail.ID
+	joined  int                   // ids given so far
 	big     int                   // messages to the large group: they make the checks slow
 	kept    map[mail.ID]mail.Time // when it was seen finished; zero while active, negative when rightly gone
 	settled map[string]string     // message and recipient: what it was finished by
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
-	w := &world{machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, 7)), kept: map[mail.ID]mail.Time{}, settled: map[string]string{}}
+	w := &world{machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, 7)), joined: 3, kept: map[mail.ID]mail.Time{}, settled: map[string]string{}}
 	w.boundary()
 	w.must(KindConfigure, Configure{Set: map[string]string{"safety-net-hold-time": "1m", "message-expiration-timeout": "1m"}})
 	group := func(name string, n int, also ...string) directory.Group {
@@ -38,10 +39,27 @@ func newWorld(t testing.TB, seed uint64) *world {
 	return w
 }
 
-func (w *world) member() mail.MemberID { return mail.MemberID(1 + w.rng.IntN(3)) }
+// member is mostly one that takes mail, else any that ever was.
+func (w *world) member() mail.MemberID {
+	id := mail.MemberID(1 + w.rng.IntN(w.joined))
+	if w.chance(4) {
+		return id
+	}
+	v := w.f.View()
+	defer v.Close()
+	n := 0
+	for m := range v.Members() {
+		if m.takes() {
+			if n++; w.rng.IntN(n) == 0 {
+				id = m.ID
+			}
+		}
+	}
+	return id
+}
 
 func (w *world) members() (ids []mail.MemberID) {
-	for range 1 + w.rng.IntN(4) {
+	for range 2 + w.rng.IntN(5) {
 		ids = append(ids, w.member())
 	}
 	return ids
@@ -167,12 +185,14 @@ func (w *world) expandSome() {
 
 func (w *world) rare() {
 	onOff := []string{"true", "false", ""}
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(12) {
+	case 7, 8, 9, 10, 11:
+		w.membership()
 	case 0:
 		w.do(KindConfigure, Configure{Set: map[string]string{"shadow-redundancy-enabled": onOff[w.rng.IntN(3)],
 			"reject-message-on-shadow-failure": onOff[w.rng.IntN(3)], "min-voters": "1", "commit-timeout": "9s"}})
 	case 1:
-		w.voters([]mail.MemberID{m1, m2, m3}[:3-w.rng.IntN(10)/7], nil)
+		w.settleVoters()
 	case 2:
 		w.do(KindDirectory, Directory{Groups: []directory.Group{{Address: "big@example.test", Members: []string{strings.Repeat("a", w.rng.IntN(9)+1) + "@example.test"}}}})
 	case 3:
@@ -185,6 +205,81 @@ func (w *world) rare() {
 	case 6:
 		w.do(KindMark, Mark{})
 	}
+}
+
+// membership changes who is there: members are replaced, drained and removed,
+// and voters announced.
+func (w *world) membership() {
+	n := w.rng.IntN(8)
+	if n == 2 && w.settleVoters() <= 3 {
+		n = 0 // else soon nobody is left
+	}
+	switch n {
+	case 0, 1:
+		name := ""
+		if m, ok := w.memberRow(w.member()); ok {
+			name = m.Name
+		}
+		if w.chance(3) {
+			name = ""
+		}
+		w.do(KindToken, TokenAdd{Hash: [32]byte{9}, Role: "member", Until: w.now.Add(time.Hour), Uses: 1, Replace: name})
+		if name == "" {
+			name = fmt.Sprint("n", w.joined)
+		}
+		if a := w.do(KindMemberAdd, MemberAdd{Member: Member{ID: mail.MemberID(w.joined + 1), Name: name}, Token: [32]byte{9}}); a.Refused == nil {
+			w.joined++
+			w.do(KindMemberUp, MemberChange{Member: mail.MemberID(w.joined), Addr: "a"})
+			w.do(KindTick, Tick{Complete: []Complete{{Member: mail.MemberID(w.joined), Index: uint64(len(w.log))}}})
+		}
+		w.settleVoters()
+	case 2:
+		w.do(KindMemberRemove, MemberRemove{Member: w.member(), Now: w.chance(2)})
+	case 3:
+		w.do(KindDrain, Drain{Member: mail.MemberID(1 + w.rng.IntN(w.joined)), Stop: !w.chance(4)})
+	case 4:
+		w.do(KindHandOver, HandOver{Member: w.member(), IDs: []mail.ID{w.id(), w.id()}})
+	case 5:
+		w.do(KindVotersChange, VotersChange{Voters: w.members(), Prev: uint64(w.rng.IntN(50))})
+	case 6:
+		v := w.f.View()
+		b, _ := v.Boundary()
+		v.Close()
+		w.do(KindVotersAbort, VotersAbort{At: b.NextAt, Term: b.Term})
+	case 7:
+		w.settleVoters()
+	}
+}
+
+func (w *world) memberRow(id mail.MemberID) (Member, bool) {
+	v := w.f.View()
+	defer v.Close()
+	return v.Member(id)
+}
+
+// settleVoters makes a configuration of who is a member, announced or not, and
+// returns how many vote.
+func (w *world) settleVoters() int {
+	v := w.f.View()
+	b, _ := v.Boundary()
+	var voters, learners []mail.MemberID
+	for m := range v.Members() {
+		switch {
+		case m.Retired != 0:
+		case w.chance(10):
+			learners = append(learners, m.ID)
+		default:
+			voters = append(voters, m.ID)
+		}
+	}
+	v.Close()
+	if w.chance(2) {
+		w.do(KindVotersChange, VotersChange{Voters: voters, Prev: b.ConfigAt})
+	}
+	if len(voters) > 0 {
+		w.voters(voters, learners)
+	}
+	return len(voters)
 }
 
 func (w *world) promise(id mail.ID) {

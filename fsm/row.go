@@ -112,7 +112,17 @@ type Member struct {
 	Phase    Phase         `cbor:"13,keyasint,omitempty"`          // of the takeover of its messages
 	Cursor   []byte        `cbor:"14,keyasint,omitempty"`          // how far the phase is
 	Token    *[32]byte     `cbor:"15,keyasint,omitempty" json:"-"` // hash of the one that it joined with; the first member has none
+	Retired  mail.Time     `cbor:"30,keyasint,omitempty"`          // since when it is a former member; its row stays until nothing names it
+	Leaving  bool          `cbor:"31,keyasint,omitempty"`          // to be removed once it is drained
+	Drained  mail.Time     `cbor:"32,keyasint,omitempty"`          // since when nothing is left with it
+	Left     int           `cbor:"33,keyasint,omitempty"`          // messages that still named it at the end of the last pass
+	Found    int           `cbor:"34,keyasint,omitempty"`          // the same, so far in this pass
+	Walk     []byte        `cbor:"35,keyasint,omitempty"`          // how far this pass is
 }
+
+// takes reports whether something may be given to the member: it is up, and to
+// stay.
+func (m *Member) takes() bool { return m.Up && !m.Draining && m.Retired == 0 }
 
 // Phase is how far the takeover of a member that is down has come.
 type Phase uint8
@@ -122,6 +132,7 @@ const (
 	PhaseDone      Phase = 0 // nothing to hand over, or all handed over
 	PhasePrimaries Phase = 1 // its active messages get a new owner
 	PhaseShadows   Phase = 2 // active messages shadowed there get a new shadow
+	PhaseHolders   Phase = 3 // retired: its Safety Net entries get a new holder, and whatever else names it
 )
 
 // has reports whether the member has the content of the message.
@@ -148,6 +159,9 @@ type Boundary struct {
 	Protect    []byte          `cbor:"15,keyasint,omitempty"` // cursor of Protect
 	SpanWas    mail.Duration   `cbor:"16,keyasint,omitempty"` // shadow-resubmit-time-span before its last change
 	SpanAt     mail.Time       `cbor:"17,keyasint,omitempty"` // when that was
+	Next       []mail.MemberID `cbor:"30,keyasint,omitempty"` // voters to be: see VotersChange
+	NextAt     uint64          `cbor:"31,keyasint,omitempty"` // index at which they were announced; zero: no change is under way
+	NextPrev   uint64          `cbor:"32,keyasint,omitempty"` // index of the configuration that is to be changed
 }
 
 // Database is a mailbox database.
@@ -186,10 +200,11 @@ func (d *Database) ActiveCopy() *Copy { return d.copy(d.Active) }
 
 // Token is an invitation, by the hash of its secret.
 type Token struct {
-	Hash  [32]byte  `cbor:"1,keyasint"`
-	Role  string    `cbor:"2,keyasint"`
-	Until mail.Time `cbor:"3,keyasint"`
-	Uses  int       `cbor:"4,keyasint"` // left
+	Hash    [32]byte      `cbor:"1,keyasint"`
+	Role    string        `cbor:"2,keyasint"`
+	Until   mail.Time     `cbor:"3,keyasint"`
+	Uses    int           `cbor:"4,keyasint"`           // left
+	Replace mail.MemberID `cbor:"5,keyasint,omitempty"` // for this member to come back with an empty disk
 }
 
 // Suspension is a standing order not to deliver to a destination.

@@ -35,6 +35,8 @@ func (t *tx) memberUp(c MemberChange) Answer {
 	switch {
 	case !ok:
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
+	case m.Retired != 0:
+		return refuse(550, "5.5.0", "%s is no member any more", m.Name)
 	case m.Phase != PhaseDone:
 		return refuse(450, "4.3.2", "the takeover of its messages is not finished")
 	}
@@ -49,13 +51,28 @@ func (t *tx) memberUp(c MemberChange) Answer {
 }
 
 // takeover applies one piece of handing over what a member that is down owned
-// and shadowed. The cursor in its row says how far the pieces have come, so
-// any leader goes on from where the last one was.
-func (t *tx) takeover(c MemberChange) Answer {
+// and shadowed, and of what one that is drained or retired holds. Cursors in
+// its row say how far the pieces have come, so any leader goes on from where
+// the last one was.
+func (t *tx) takeover(c MemberChange) (a Answer) {
 	m, ok := t.Member(c.Member)
-	if !ok || m.Up || m.Phase == PhaseDone {
+	switch {
+	case !ok:
+		return Answer{}
+	case !m.Up && (m.Phase == PhasePrimaries || m.Phase == PhaseShadows):
+		a = t.inherit(&m, c.Rows)
+	case m.Phase == PhaseHolders, m.Draining && m.Drained == 0 && m.Retired == 0:
+		a = t.walk(&m, c.Rows)
+	default:
 		return Answer{}
 	}
+	t.put(tab(tabMember).mem(m.ID), m)
+	t.forget(m)
+	return a
+}
+
+// inherit is one piece of the first two phases, each along an index.
+func (t *tx) inherit(m *Member, rows int) Answer {
 	table := byte(tabOwner)
 	if m.Phase == PhaseShadows {
 		table = tabShadow
@@ -65,7 +82,7 @@ func (t *tx) takeover(c MemberChange) Answer {
 	if m.Cursor != nil {
 		low = append(slices.Clone(m.Cursor), 0)
 	}
-	keys, last := t.pieceOf(low, base.end(), c.Rows)
+	keys, last := t.pieceOf(low, base.end(), rows)
 	for _, k := range keys {
 		m.Cursor = k
 		e := t.open(lastID(k))
@@ -81,11 +98,15 @@ func (t *tx) takeover(c MemberChange) Answer {
 	}
 	if last {
 		m.Cursor = nil
-		if m.Phase++; m.Phase > PhaseShadows {
+		switch {
+		case m.Phase == PhasePrimaries:
+			m.Phase = PhaseShadows
+		case m.Retired != 0:
+			m.Phase = PhaseHolders
+		default:
 			m.Phase = PhaseDone
 		}
 	}
-	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{Count: len(keys), More: m.Phase != PhaseDone}
 }
 
@@ -103,20 +124,7 @@ func (t *tx) pieceOf(low, high key, rows int) (keys []key, last bool) {
 // shadow server if that is up, else any member that is up and has the content.
 // If there is none the message stays its owner's, and waits.
 func (t *tx) handOver(m *Message, from mail.MemberID) {
-	heir := mail.MemberID(0)
-	if s, ok := t.Member(m.Shadow); ok && s.Up && s.has(m) {
-		heir = s.ID
-	} else {
-		var up []mail.MemberID
-		for mb := range t.Members() {
-			if mb.Up && !mb.Draining && mb.ID != from && mb.has(m) {
-				up = append(up, mb.ID)
-			}
-		}
-		if len(up) > 0 {
-			heir = up[int(m.ID[len(m.ID)-3])%len(up)]
-		}
-	}
+	heir := t.heir(m, from)
 	if heir == 0 {
 		m.Waiting = true
 		return
@@ -135,14 +143,42 @@ func (t *tx) handOver(m *Message, from mail.MemberID) {
 	}
 }
 
+// heir is who an active message of from goes to; zero: nobody who is up has
+// its content. A draining member inherits nothing if there is another.
+func (t *tx) heir(m *Message, from mail.MemberID) mail.MemberID {
+	s, ok := t.Member(m.Shadow)
+	if ok && s.takes() && s.has(m) {
+		return s.ID
+	}
+	var up []mail.MemberID
+	for mb := range t.Members() {
+		if mb.takes() && mb.ID != from && mb.has(m) {
+			up = append(up, mb.ID)
+		}
+	}
+	switch {
+	case len(up) > 0:
+		return up[int(m.ID[len(m.ID)-3])%len(up)]
+	case ok && s.Up && s.Retired == 0 && s.has(m):
+		if owner, _ := t.Member(from); !owner.Up {
+			return s.ID
+		}
+	}
+	return 0
+}
+
 // reshadow gives an active message a shadow server that is up and has the
 // content; without one it has none, and Protect will see to it.
 func (t *tx) reshadow(m *Message) {
 	was := m.Shadow
-	m.Shadow = t.chooseShadow(m.Primary, m.Content.ID, func(mb Member) bool { return mb.has(m) })
+	m.Shadow = t.shadowFor(m)
 	if m.Shadow != was || m.Shadow == 0 {
 		t.noteShadow(m)
 	}
+}
+
+func (t *tx) shadowFor(m *Message) mail.MemberID {
+	return t.chooseShadow(m.Primary, m.Content.ID, func(mb Member) bool { return mb.has(m) })
 }
 
 // protect applies one piece of giving active messages what they lack: a
@@ -166,7 +202,7 @@ func (t *tx) protect(c Limit) Answer {
 			continue
 		}
 		before, _ := enc.Marshal(e.Message)
-		t.mend(e.Message, b.Voters)
+		t.mend(e.Message, b)
 		if after, _ := enc.Marshal(e.Message); !bytes.Equal(before, after) {
 			t.save(e)
 			n++
@@ -179,7 +215,7 @@ func (t *tx) protect(c Limit) Answer {
 	return Answer{Count: n, More: b.Protect != nil}
 }
 
-func (t *tx) mend(m *Message, voters []mail.MemberID) {
+func (t *tx) mend(m *Message, b Boundary) {
 	if m.Waiting {
 		if owner, _ := t.Member(m.Primary); owner.Up {
 			m.Waiting = false
@@ -188,18 +224,15 @@ func (t *tx) mend(m *Message, voters []mail.MemberID) {
 		}
 	}
 	if m.Shadow == 0 && !m.Waiting {
-		if s := t.chooseShadow(m.Primary, m.Content.ID, func(mb Member) bool { return mb.has(m) }); s != 0 {
+		if s := t.shadowFor(m); s != 0 {
 			m.Shadow = s
 			t.noteShadow(m)
 		}
 	}
 	if m.Marked {
-		held := 0
-		for _, v := range voters {
-			if mb, ok := t.Member(v); ok && mb.has(m) {
-				held++
-			}
-		}
-		m.Marked = held <= len(voters)/2
+		m.Marked = !b.Quorum(func(id mail.MemberID) bool {
+			mb, ok := t.Member(id)
+			return ok && mb.has(m)
+		})
 	}
 }
