@@ -281,7 +281,7 @@ func (s *script) votersAbort(a args) string {
 	v := s.f.View()
 	b, _ := v.Boundary()
 	v.Close()
-	c := VotersAbort{At: b.NextAt, Term: uint64(s.int(a.get("term", "0")))}
+	c := VotersAbort{At: b.NextAt, Term: uint64(s.int(a.get("term", "1")))}
 	if a.has("at") {
 		c.At = uint64(s.int(a.get("at", "")))
 	}

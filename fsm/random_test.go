@@ -245,7 +245,7 @@ func (w *world) membership() {
 		v := w.f.View()
 		b, _ := v.Boundary()
 		v.Close()
-		w.do(KindVotersAbort, VotersAbort{At: b.NextAt, Term: b.Term})
+		w.do(KindVotersAbort, VotersAbort{At: b.NextAt, Term: w.term})
 	case 7:
 		w.settleVoters()
 	}

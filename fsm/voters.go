@@ -67,8 +67,8 @@ func (t *tx) votersAbort(c VotersAbort) Answer {
 	if b.NextAt == 0 || b.NextAt != c.At {
 		return Answer{}
 	}
-	if c.Term != b.Term {
-		return refuse(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, b.Term)
+	if c.Term != t.at.Term {
+		return refuse(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, t.at.Term)
 	}
 	b.Next, b.NextAt, b.NextPrev = nil, 0, 0
 	t.put(tab(tabBoundary), b)
