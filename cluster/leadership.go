@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -179,11 +180,17 @@ func (n *Node) OnLeader(f func(ctx context.Context, term uint64)) {
 	})
 }
 
-// TransferLeadership asks another voter to lead, for a shutdown without a gap.
-func (n *Node) TransferLeadership() error {
+// TransferLeadership asks another voter to lead: the given one, or with zero
+// the one that has come furthest. It must be heard of and keep up, since no
+// entry is taken until it has caught up.
+func (n *Node) TransferLeadership(to mail.MemberID) error {
+	id, addr, err := n.successor(to)
+	if err != nil {
+		return fmt.Errorf("transfer leadership: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*n.cfg.Timeouts.Election)
 	defer cancel()
-	_, err := await(ctx, n, n.raft.LeadershipTransfer)
+	_, err = await(ctx, n, func() raft.Future { return n.raft.LeadershipTransferToServer(id, addr) })
 	if err == nil {
 		return nil
 	}
@@ -192,6 +199,34 @@ func (n *Node) TransferLeadership() error {
 	}
 	return fmt.Errorf("transfer leadership: %w", err)
 }
+
+// successor is a voter that could lead at once.
+func (n *Node) successor(to mail.MemberID) (raft.ServerID, raft.ServerAddress, error) {
+	if n.leading() == nil {
+		return "", "", ErrNotLeader
+	}
+	c, _ := n.Configuration()
+	var best *raft.Server
+	least := uint64(lagMax) + 1
+	for _, r := range n.Reports() {
+		if r.Member == n.cfg.ID || to != 0 && r.Member != to || r.Stalled || r.Lag >= least ||
+			n.clock.Boot()-r.At > 2*freshTime || n.cfg.Down(r.Member) {
+			continue
+		}
+		for i, s := range c.Servers {
+			if s.ID == raft.ServerID(r.Member.String()) && s.Suffrage == raft.Voter {
+				best, least = &c.Servers[i], r.Lag
+			}
+		}
+	}
+	if best == nil {
+		return "", "", ErrNoSuccessor
+	}
+	return best.ID, best.Address, nil
+}
+
+// ErrNoSuccessor: the one asked for, or any, cannot lead now.
+var ErrNoSuccessor = errors.New("it is no other voter that is up and has caught up")
 
 // transferGuard watches for a transfer that does not end. One that is
 // interrupted can leave a goroutine of Raft's stuck and its mark set, although

@@ -196,7 +196,7 @@ func TestOnLeaderRunsOneAtATime(t *testing.T) {
 		}
 		h := w.leader()
 		time.Sleep(time.Second)
-		if err := h.node.TransferLeadership(); err != nil {
+		if err := h.node.TransferLeadership(0); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(10 * time.Second)
@@ -215,8 +215,9 @@ func TestOnLeaderRunsOneAtATime(t *testing.T) {
 func TestTransferThatDoesNotEndStopsTheProcess(t *testing.T) {
 	inWorld(t, 3, 8, func(w *world) {
 		h := w.leader()
+		time.Sleep(5 * time.Second) // until the others were heard of
 		h.stuck = 20 * time.Second
-		if err := h.node.TransferLeadership(); err == nil {
+		if err := h.node.TransferLeadership(0); err == nil {
 			t.Error("a transfer without an answer succeeded")
 		}
 		if len(h.fatal) != 0 {

@@ -11,7 +11,6 @@ import (
 	"mailraft/mail"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/raft"
 )
 
 // Pieces of bounded work, in rows: an entry of this size is applied in
@@ -38,7 +37,7 @@ type State interface {
 // Steward is what a leader does for the boundary as a whole: time passes,
 // silent members are declared down and their messages handed over, returning
 // ones are let in, messages that lack a shadow get one, hold times end, large
-// groups are expanded, and joined members become voters.
+// groups are expanded, and the voters become those that they should be.
 //
 // It decides from the state and the leases, and proposes; it keeps nothing
 // that a new leader would need.
@@ -52,6 +51,8 @@ type Steward struct {
 	learned map[mail.MemberID]uint64        // learners: our applied index when this term first saw them
 	unclear []mail.MemberID                 // marked, and whether MemberDown was applied is not known
 	downed  map[mail.MemberID]time.Duration // when this term declared them down
+	walked  map[mail.MemberID]walked        // members that are drained or retired
+	change  change
 }
 
 // NewSteward makes the leader's side of a node. Run it with node.OnLeader.
@@ -63,6 +64,7 @@ func NewSteward(n *Node, s State, log hclog.Logger) *Steward {
 func (s *Steward) Run(ctx context.Context, term uint64) {
 	s.ticked, s.mended, s.unclear = 0, 0, nil
 	s.learned, s.downed = map[mail.MemberID]uint64{}, map[mail.MemberID]time.Duration{}
+	s.walked, s.change = map[mail.MemberID]walked{}, change{}
 	beat := time.NewTicker(stewardBeat)
 	defer beat.Stop()
 	for ctx.Err() == nil {
@@ -80,7 +82,7 @@ func (s *Steward) Run(ctx context.Context, term uint64) {
 // what was not reached comes in the next.
 func (s *Steward) round(ctx context.Context, term uint64) error {
 	for _, duty := range []func(context.Context, uint64) error{
-		s.declareDown, s.takeOver, s.letIn, s.tick, s.admit, s.protect, s.expand, s.expire,
+		s.declareDown, s.endRetired, s.takeOver, s.letIn, s.tick, s.conform, s.protect, s.relieve, s.expand, s.expire,
 	} {
 		if err := duty(ctx, term); err != nil {
 			return err
@@ -164,7 +166,7 @@ func (s *Steward) declareDown(ctx context.Context, term uint64) error {
 // piece; also what an earlier leader began.
 func (s *Steward) takeOver(ctx context.Context, term uint64) error {
 	for _, m := range s.members() {
-		if m.Up || m.Phase == fsm.PhaseDone {
+		if m.Up || m.Phase != fsm.PhasePrimaries && m.Phase != fsm.PhaseShadows {
 			continue
 		}
 		n, err := s.pieces(ctx, term, fsm.KindTakeover, fsm.MemberChange{Member: m.ID, Rows: takeoverRows})
@@ -181,7 +183,7 @@ func (s *Steward) takeOver(ctx context.Context, term uint64) error {
 func (s *Steward) letIn(ctx context.Context, term uint64) error {
 	now := s.node.clock.Boot()
 	for _, m := range s.members() {
-		if m.Up || m.Phase != fsm.PhaseDone {
+		if m.Up || m.Phase != fsm.PhaseDone || m.Retired != 0 {
 			continue
 		}
 		for _, r := range s.node.Reports() {
@@ -217,49 +219,6 @@ func (s *Steward) tick(ctx context.Context, term uint64) error {
 	s.ticked = now
 	_, err := s.propose(ctx, term, fsm.KindTick, t)
 	return err
-}
-
-// admit brings the Raft configuration in line with the members: one that has
-// joined becomes a non-voter, and a voter when it has the state and the
-// content as of when it was first seen.
-func (s *Steward) admit(ctx context.Context, _ uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, pieceTime)
-	defer cancel()
-	c, at := s.node.Configuration()
-	suffrage := map[raft.ServerID]raft.ServerSuffrage{}
-	for _, v := range c.Servers {
-		suffrage[v.ID] = v.Suffrage
-	}
-	for _, m := range s.members() {
-		switch how, ok := suffrage[raft.ServerID(m.ID.String())]; {
-		case !ok:
-			if _, err := s.node.AddNonvoter(ctx, m.ID, m.Addr, at); err != nil {
-				return err
-			}
-			s.log.Info("member joins as a non-voter", "member", m.Name)
-			return nil // one change at a time: the configuration is another now
-		case how == raft.Nonvoter && s.filled(m.ID):
-			if _, err := s.node.AddVoter(ctx, m.ID, m.Addr, at); err != nil {
-				return err
-			}
-			s.log.Info("member is a voter", "member", m.Name)
-			return nil
-		}
-	}
-	return nil
-}
-
-func (s *Steward) filled(id mail.MemberID) bool {
-	for _, r := range s.node.Reports() {
-		if r.Member != id {
-			continue
-		}
-		if _, ok := s.learned[id]; !ok {
-			s.learned[id] = r.Applied + r.Lag
-		}
-		return !r.Stalled && s.node.clock.Boot()-r.At <= freshTime && r.Complete >= s.learned[id]
-	}
-	return false
 }
 
 // protect gives messages what they lack. What nobody can give now is looked at

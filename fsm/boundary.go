@@ -153,6 +153,7 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	m := c.Member
 	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
 	m.Retired, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = 0, false, 0, 0, 0, nil
+	m.Handed, m.By, m.Reason = 0, "", ""
 	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{}

@@ -296,8 +296,16 @@ func (s *script) drain(a args) string {
 	return s.apply(KindDrain, Drain{Member: s.member(a.word(0)), Stop: a.word(1) == "stop"})
 }
 
+// handOver m2 A B after=3: after is what the state says unless given.
 func (s *script) handOver(a args) string {
-	return s.apply(KindHandOver, HandOver{Member: s.member(a.word(0)), IDs: s.idList(a.words[1:])})
+	v := s.f.View()
+	m, _ := v.Member(s.member(a.word(0)))
+	v.Close()
+	h := HandOver{Member: s.member(a.word(0)), IDs: s.idList(a.words[1:]), After: m.Handed}
+	if a.has("after") {
+		h.After = uint64(s.int(a.get("after", "")))
+	}
+	return s.apply(KindHandOver, h)
 }
 
 func (s *script) configure(a args) string {

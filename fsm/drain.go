@@ -18,7 +18,11 @@ type Drain struct {
 // owner proposes it, for messages that it is not delivering and starts no more.
 type HandOver struct {
 	Member mail.MemberID `cbor:"1,keyasint"`
-	IDs    []mail.ID     `cbor:"2,keyasint"`
+	IDs    []mail.ID     `cbor:"2,keyasint,omitempty"`
+	// After is Member.Handed as the owner saw it. Each HandOver counts it up, so
+	// one whose outcome the owner did not learn is void once another applied:
+	// only then may the owner deliver again what the first one named.
+	After uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // drain applies Drain. Draining twice goes on where it was; ending it also
@@ -35,7 +39,10 @@ func (t *tx) drain(c Drain) Answer {
 	}
 	if c.Stop {
 		m.Draining, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = false, false, 0, 0, 0, nil
+		m.By, m.Reason = "", ""
+		m.Handed++
 	} else {
+		m.By, m.Reason = c.By, c.Reason
 		t.beginDrain(&m)
 	}
 	t.put(tab(tabMember).mem(m.ID), m)
@@ -45,6 +52,7 @@ func (t *tx) drain(c Drain) Answer {
 func (t *tx) beginDrain(m *Member) {
 	if !m.Draining {
 		m.Draining, m.Drained, m.Left, m.Found, m.Walk = true, 0, 0, 0, nil
+		m.Handed++
 	}
 }
 
@@ -52,9 +60,14 @@ func (t *tx) beginDrain(m *Member) {
 // stays: its owner finishes it.
 func (t *tx) handOverOwn(c HandOver) Answer {
 	m, ok := t.Member(c.Member)
-	if !ok || !m.Up || !m.Draining {
+	switch {
+	case !ok || !m.Up || !m.Draining:
 		return refuse(450, "4.3.2", "%s is not being drained", c.Member)
+	case c.After != m.Handed:
+		return refuse(450, "4.3.2", "the state has moved on from %d to %d", c.After, m.Handed)
 	}
+	m.Handed++
+	t.put(tab(tabMember).mem(m.ID), m)
 	n := 0
 	for _, id := range c.IDs {
 		e := t.open(id)

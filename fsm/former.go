@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
@@ -76,12 +77,12 @@ func (t *tx) memberRemove(c MemberRemove) Answer {
 		return a
 	}
 	if m.Up && !c.Now {
-		m.Leaving = true
+		m.Leaving, m.By, m.Reason = true, c.By, c.Reason
 		t.beginDrain(&m)
 		t.put(tab(tabMember).mem(m.ID), m)
 		return Answer{Count: 1}
 	}
-	t.retire(m, Former{How: HowRemoved, By: c.By, Reason: c.Reason})
+	t.retire(m, Former{How: HowRemoved, By: cmp.Or(c.By, m.By), Reason: cmp.Or(c.Reason, m.Reason)})
 	return Answer{Count: 1}
 }
 

@@ -65,7 +65,7 @@ var golden = map[Kind]struct {
 	KindVotersAbort:  {"voters-abort", VotersAbort{At: 18, Term: 7}},
 	KindMemberRemove: {"member-remove", MemberRemove{Member: m2, Now: true, By: "op", Reason: "sold"}},
 	KindDrain:        {"drain", Drain{Member: m2, Stop: true, By: "op", Reason: "disk"}},
-	KindHandOver:     {"hand-over", HandOver{Member: m2, IDs: []mail.ID{goldenID}}},
+	KindHandOver:     {"hand-over", HandOver{Member: m2, IDs: []mail.ID{goldenID}, After: 3}},
 	KindMark:         {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
 		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},

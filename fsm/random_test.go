@@ -238,7 +238,8 @@ func (w *world) membership() {
 	case 3:
 		w.do(KindDrain, Drain{Member: mail.MemberID(1 + w.rng.IntN(w.joined)), Stop: !w.chance(4)})
 	case 4:
-		w.do(KindHandOver, HandOver{Member: w.member(), IDs: []mail.ID{w.id(), w.id()}})
+		m, _ := w.memberRow(w.member())
+		w.do(KindHandOver, HandOver{Member: m.ID, IDs: []mail.ID{w.id(), w.id()}, After: m.Handed - w.rng.Uint64N(5)/4})
 	case 5:
 		w.do(KindVotersChange, VotersChange{Voters: w.members(), Prev: uint64(w.rng.IntN(50))})
 	case 6:

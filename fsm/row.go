@@ -118,6 +118,9 @@ type Member struct {
 	Left     int           `cbor:"33,keyasint,omitempty"`          // messages that still named it at the end of the last pass
 	Found    int           `cbor:"34,keyasint,omitempty"`          // the same, so far in this pass
 	Walk     []byte        `cbor:"35,keyasint,omitempty"`          // how far this pass is
+	Handed   uint64        `cbor:"36,keyasint,omitempty"`          // counts what makes earlier HandOvers void
+	By       string        `cbor:"37,keyasint,omitempty"`          // who drains or removes it
+	Reason   string        `cbor:"38,keyasint,omitempty"`
 }
 
 // takes reports whether something may be given to the member: it is up, and to

@@ -107,7 +107,7 @@ func (t *tx) inherit(m *Member, rows int) Answer {
 			m.Phase = PhaseDone
 		}
 	}
-	return Answer{Count: len(keys), More: m.Phase != PhaseDone}
+	return Answer{Count: len(keys), More: m.Phase == PhasePrimaries || m.Phase == PhaseShadows}
 }
 
 // pieceOf reads the index keys of one piece; last: none are left behind them.
