@@ -27,7 +27,7 @@ type Change struct {
 
 // ChangeItem is one thing that changed.
 type ChangeItem struct {
-	Kind   string `json:"kind"` // message, queue, parameter, domain, mailbox, group, database, copy
+	Kind   string `json:"kind"` // message, queue, parameter, domain, mailbox, group, database, copy, member
 	Name   string `json:"name"`
 	Action string `json:"action"` // add, set, remove, retry, delete, suspend, resume, skip, none
 	From   string `json:"from,omitempty"`

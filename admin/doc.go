@@ -48,7 +48,10 @@ type Host interface {
 // Boundary does what more than one entry of the log is needed for.
 type Boundary interface {
 	// NewToken records an invitation and returns its text, which is nowhere else.
-	NewToken(ctx context.Context, role string, uses int, life time.Duration) (string, error)
+	// replace, if not empty, names the member that may come back with it.
+	NewToken(ctx context.Context, role, replace string, uses int, life time.Duration) (string, error)
+	// TransferLeader has another member lead, with zero any that can.
+	TransferLeader(ctx context.Context, to mail.MemberID) (mail.MemberID, error)
 	// StateHash marks the log and asks every member for its hash there.
 	StateHash(ctx context.Context) ([]MemberHash, error)
 }

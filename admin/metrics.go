@@ -74,7 +74,7 @@ func (x series) Collect(ch chan<- prometheus.Metric) {
 	st := x.s.statusOf(ctx, v, as, q)
 	g.set(descHealth, float64(HealthCode(st.Health)))
 	g.set(descTolerance, float64(st.Boundary.Tolerance))
-	for _, state := range []string{"up", "down", "draining"} {
+	for _, state := range []string{"up", "down", "draining", "retired"} {
 		n := 0
 		for _, m := range st.Members {
 			if m.State == state {

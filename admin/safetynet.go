@@ -34,6 +34,7 @@ type SafetyNetSum struct {
 	Newest     mail.Time `json:"newest,omitzero"`
 	Expires    mail.Time `json:"expires,omitzero"` // the oldest, not before
 	HoldTime   string    `json:"hold_time"`
+	Gaps       []Gap     `json:"gaps,omitempty"` // of Primary Safety Nets: it is held by others
 }
 
 // deliveries walks the Safety Net. Here start and end are of the delivery
@@ -86,10 +87,10 @@ func (s *Server) summarizeSafetyNet(r *http.Request, v *fsm.View, as As) (iter.S
 		return nil, err
 	}
 	hold := mail.FormatDuration(v.Params().SafetyNetHoldTime)
-	sums := map[string]SafetyNetSum{}
+	sums, gaps := map[string]SafetyNetSum{}, gapsOf(v)
 	for d := range v.Databases() {
 		if want := r.URL.Query().Get("database"); want == "" || strings.EqualFold(want, d.Name) {
-			sums[d.Name] = SafetyNetSum{Database: d.Name, HoldTime: hold}
+			sums[d.Name] = SafetyNetSum{Database: d.Name, HoldTime: hold, Gaps: gaps}
 		}
 	}
 	for d := range all {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -129,12 +128,16 @@ type MemberInfo struct {
 	Site     string        `json:"site,omitempty"`
 	Address  string        `json:"address"`
 	SMTP     string        `json:"smtp,omitempty"`
-	State    string        `json:"state"` // up, down, draining
+	State    string        `json:"state"` // up, down, draining, retired
 	Role     string        `json:"role"`  // leader, voter, non-voter
 	Since    mail.Time     `json:"since,omitzero"`
 	Joined   mail.Time     `json:"joined,omitzero"`
 	Complete uint64        `json:"complete"`
 	Seen     *PeerStatus   `json:"seen,omitempty"`
+	Drained  mail.Time     `json:"drained,omitzero"`  // draining: since when nothing is left with it
+	Leaving  bool          `json:"leaving,omitempty"` // it is removed when it is drained
+	Left     int           `json:"left,omitempty"`    // draining, retired: messages that named it at the last look
+	Gap      *Gap          `json:"gap,omitempty"`     // what its Primary Safety Net lost
 }
 
 // QueueTotals are the active messages in total.
@@ -165,7 +168,7 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
 		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters)}
 	for _, m := range st.Members {
-		if m.Role != "non-voter" && m.State != "down" {
+		if m.Role != "non-voter" && m.State != "down" && m.State != "retired" {
 			st.Boundary.VotersUp++
 		}
 	}
@@ -177,9 +180,14 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
 	b, _ := v.Boundary()
 	list := []MemberInfo{}
+	gaps := map[mail.MemberID]*Gap{}
+	for f := range v.Gaps() {
+		gaps[f.Heir] = &Gap{Member: f.Name, ID: f.ID, Since: f.Joined, Until: f.At}
+	}
 	for m := range v.Members() {
 		i := MemberInfo{ID: m.ID, Name: m.Name, Site: m.Site, Address: m.Addr, SMTP: m.SMTP,
-			State: "up", Role: "non-voter", Since: m.Since, Joined: m.Joined, Complete: m.Complete}
+			State: "up", Role: "non-voter", Since: m.Since, Joined: m.Joined, Complete: m.Complete,
+			Drained: m.Drained, Leaving: m.Leaving, Left: m.Left, Gap: gaps[m.ID]}
 		switch {
 		case m.ID == self.Leader:
 			i.Role = "leader"
@@ -187,6 +195,8 @@ func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
 			i.Role = "voter"
 		}
 		switch {
+		case m.Retired != 0:
+			i.State = "retired"
 		case !m.Up:
 			i.State = "down"
 		case m.Draining:
@@ -258,9 +268,7 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 
 func (s *Server) routeBoundary(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", s.reading(s.status))
-	mux.HandleFunc("GET /v1/members", listing(s, func(r *http.Request, v *fsm.View, _ As) (iter.Seq[MemberInfo], error) {
-		return slices.Values(membersOf(v, s.Host.Status(r.Context()))), nil
-	}))
+	s.routeMembers(mux)
 	mux.HandleFunc("POST /v1/tokens", s.newToken)
 	mux.HandleFunc("POST /v1/state/hash", s.stateHash)
 }
@@ -268,9 +276,11 @@ func (s *Server) routeBoundary(mux *http.ServeMux) {
 // TokenOrder is the body of POST /v1/tokens.
 type TokenOrder struct {
 	Order
-	Role string        `json:"role,omitempty"` // member
-	Uses int           `json:"uses,omitempty"` // 1
-	Life mail.Duration `json:"life,omitempty"` // 1h
+	Role string `json:"role,omitempty"` // member
+	// Replace is the name of a member that has lost its disk, and may come back.
+	Replace string        `json:"replace,omitempty"`
+	Uses    int           `json:"uses,omitempty"` // 1
+	Life    mail.Duration `json:"life,omitempty"` // 1h
 }
 
 // Token is the answer: the text is shown once, and is nowhere else.
@@ -294,12 +304,14 @@ func (s *Server) newToken(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 	case !slices.Contains(tokenRoles, o.Role):
 		err = malformed("role: %q is none of %s", o.Role, strings.Join(tokenRoles, ", "))
+	case o.Replace != "" && o.Uses != 1:
+		err = malformed("uses: a token that replaces a member can be used once")
 	case o.Uses < 1 || o.Uses > 100:
 		err = malformed("uses: %d is not between 1 and 100", o.Uses)
 	case o.Life.Std() < time.Minute || o.Life.Std() > lifeMax:
 		err = malformed("life: %s is not between 1m and 7d", short(o.Life.Std()))
 	case !o.DryRun:
-		t.Token, err = s.Boundary.NewToken(r.Context(), o.Role, o.Uses, o.Life.Std())
+		t.Token, err = s.Boundary.NewToken(r.Context(), o.Role, o.Replace, o.Uses, o.Life.Std())
 		s.Logger.Info("token made", "role", o.Role, "uses", o.Uses, "by", o.By, "reason", o.Reason, "error", err)
 	}
 	answer(w, t, err)

@@ -205,7 +205,7 @@ func (n *Node) successor(to mail.MemberID) (raft.ServerID, raft.ServerAddress, e
 	if n.leading() == nil {
 		return "", "", ErrNotLeader
 	}
-	c, _ := n.Configuration()
+	c := n.Configuration()
 	var best *raft.Server
 	least := uint64(lagMax) + 1
 	for _, r := range n.Reports() {

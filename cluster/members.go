@@ -22,18 +22,17 @@ func (n *Node) Bootstrap(ctx context.Context, servers []raft.Server) error {
 	return nil
 }
 
-// Configuration is Raft's latest configuration, committed or not, and its
-// index.
-func (n *Node) Configuration() (raft.Configuration, uint64) {
-	f := n.raft.GetConfiguration() // answered from memory, never blocks
-	return f.Configuration(), f.Index()
+// Configuration is Raft's latest configuration, committed or not. Raft knows
+// its index and does not say it: the state has that of the one applied.
+func (n *Node) Configuration() raft.Configuration {
+	return n.raft.GetConfiguration().Configuration() // answered from memory, never blocks
 }
 
 // Voters are the ids of all voters in the latest configuration.
 func (n *Node) Voters() []mail.MemberID { return n.members(true) }
 
 func (n *Node) members(voters bool) []mail.MemberID {
-	c, _ := n.Configuration()
+	c := n.Configuration()
 	var ids []mail.MemberID
 	for _, s := range c.Servers {
 		id, err := mail.ParseMemberID(string(s.ID))

@@ -38,10 +38,12 @@ func (s *Steward) conform(ctx context.Context, term uint64) error {
 	v := s.state.View()
 	b, _ := v.Boundary()
 	v.Close()
-	c, at := s.node.Configuration()
+	c := s.node.Configuration() // after the view: it is not older
 	switch {
-	case at != b.ConfigAt:
+	case b.ConfigAt == 0:
 		return nil
+	case !slices.Equal(c.Servers, raft.DecodeConfiguration(b.Config).Servers):
+		return nil // a change is under way; two at a time there cannot be
 	case b.NextAt != 0:
 		return s.enterVoters(ctx, term, b)
 	case s.node.clock.Boot() < s.change.pause:

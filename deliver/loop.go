@@ -33,7 +33,8 @@ type Config struct {
 	Lease      Lease
 	Transports map[string]Transport // by the scheme of the address: "lmtp", "smtp", "maildir"
 	Now        func() mail.Time
-	Running    int // deliveries at once; 0 = 100
+	Running    int  // deliveries at once; 0 = 100
+	Held       bool // begin as after Hold(true)
 	Logger     hclog.Logger
 }
 
@@ -49,6 +50,7 @@ type Deliverer struct {
 
 	mu       sync.Mutex
 	stopping bool
+	held     bool
 	running  int // jobs
 	open     int // recipients
 	flight   map[jobKey]struct{}
@@ -71,7 +73,7 @@ func Start(c Config) *Deliverer {
 	}
 	d := &Deliverer{
 		Config: c, kick: make(chan struct{}, 1), loopDone: make(chan struct{}),
-		flight: make(map[jobKey]struct{}), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
+		held: c.Held, flight: make(map[jobKey]struct{}), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.reporter = startReporter(c.Reporter, c.Logger, d.applied)
@@ -85,6 +87,15 @@ func (d *Deliverer) Kick() {
 	case d.kick <- struct{}{}:
 	default:
 	}
+}
+
+// Hold starts no delivery while on is true; those that run go on. Once it has
+// returned, what is not InFlight will not be until Hold(false).
+func (d *Deliverer) Hold(on bool) {
+	d.mu.Lock()
+	d.held = on
+	d.mu.Unlock()
+	d.Kick()
 }
 
 // Stop starts no more deliveries, waits for the running ones until ctx ends,
@@ -135,7 +146,7 @@ func (d *Deliverer) loop() {
 func (d *Deliverer) pass() (time.Duration, bool) {
 	for {
 		d.mu.Lock()
-		stopping, free := d.stopping, min(d.Running-d.running, openMax-d.open)
+		stopping, held, free := d.stopping, d.held, min(d.Running-d.running, openMax-d.open)
 		d.mu.Unlock()
 		run := d.Lease.Run() // before the query: what it shows is ours in this run
 		switch {
@@ -143,8 +154,8 @@ func (d *Deliverer) pass() (time.Duration, bool) {
 			return 0, false
 		case run == 0:
 			return leaseWait, true
-		case free <= 0:
-			return timerMax, true // what finishes kicks
+		case held || free <= 0:
+			return timerMax, true // Hold and what finishes kick
 		}
 		now := d.Now()
 		jobs, next, err := d.Queue.Due(now, d.room(now), d.taken(now), free)
@@ -227,7 +238,7 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	if len(j.Recipients) > recipientsMax {
 		j.Recipients = j.Recipients[:recipientsMax] // the others are still due afterwards
 	}
-	if _, ok := d.flight[k]; ok || d.stopping || len(j.Recipients) == 0 || d.running >= d.Running ||
+	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients) == 0 || d.running >= d.Running ||
 		d.open > 0 && d.open+len(j.Recipients) > openMax || d.roomLocked(j.Destination, now) <= 0 ||
 		d.past.hold(k, indices(j.Recipients), j.Destination.Activation, now) {
 		return false

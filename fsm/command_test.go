@@ -43,6 +43,9 @@ func init() {
 		"member-remove": (*script).memberRemove,
 		"drain":         (*script).drain,
 		"hand-over":     (*script).handOver,
+		"member-set": func(s *script, a args) string {
+			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
+		},
 		"configuration": (*script).configuration,
 		// The world around.
 		"boundary": (*script).three,

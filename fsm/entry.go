@@ -42,6 +42,7 @@ const (
 	KindMemberRemove Kind = 34 // MemberRemove: a member leaves for good
 	KindDrain        Kind = 35 // Drain: a member is drained, or not any more
 	KindHandOver     Kind = 36 // HandOver: a draining member gives its messages away
+	KindMemberSet    Kind = 37 // MemberSet: a member has another address
 	kindSkippable    Kind = 0x80
 	headerSize            = 10
 	version          byte = 1

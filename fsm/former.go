@@ -37,6 +37,37 @@ type MemberRemove struct {
 	Reason string        `cbor:"4,keyasint,omitempty"`
 }
 
+// MemberSet gives a member another cluster address. Raft's configuration
+// follows.
+type MemberSet struct {
+	Member mail.MemberID `cbor:"1,keyasint"`
+	Addr   string        `cbor:"2,keyasint"`
+	By     string        `cbor:"3,keyasint,omitempty"`
+	Reason string        `cbor:"4,keyasint,omitempty"`
+}
+
+// memberSet applies MemberSet. Two members at one address could not both be in
+// Raft's configuration.
+func (t *tx) memberSet(c MemberSet) Answer {
+	m, ok := t.Member(c.Member)
+	switch {
+	case !ok || m.Retired != 0:
+		return refuse(550, "5.1.0", "there is no member %s", c.Member)
+	case c.Addr == "":
+		return refuse(501, "5.5.4", "a member needs an address")
+	case m.Addr == c.Addr:
+		return Answer{}
+	}
+	for o := range t.Members() {
+		if o.ID != m.ID && o.Addr == c.Addr {
+			return refuse(550, "5.5.0", "%s is the address of %s", c.Addr, o.Name)
+		}
+	}
+	m.Addr = c.Addr
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{Count: 1}
+}
+
 // Former returns the row of a queue database id that is no member any more.
 func (t Tables) Former(id mail.MemberID) (f Former, ok bool) {
 	ok = t.get(tab(tabFormer).mem(id), &f)

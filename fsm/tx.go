@@ -85,6 +85,7 @@ func init() {
 		KindVotersAbort:  handler((*tx).votersAbort),
 		KindMemberRemove: handler((*tx).memberRemove),
 		KindDrain:        handler((*tx).drain),
+		KindMemberSet:    handler((*tx).memberSet),
 		KindHandOver:     handler((*tx).handOverOwn),
 		KindMark:         handler(func(t *tx, _ Mark) Answer { return Answer{} }),
 	}

@@ -124,7 +124,7 @@ func (m *Engine) openNode(w Wires) error {
 		return err
 	}
 	m.replica = replica.New(replica.Config{Self: m.id.ID, Disk: replica.OnStore(m.content), Peers: m.peers, Dial: w.Content,
-		PeerOf: w.PeerOf, Need: m.needHolders, Extra: m.wish, Damaged: m.damaged, Logger: m.log.Named("content")})
+		PeerOf: w.PeerOf, Need: m.needHolders, Enough: m.enough, Extra: m.wish, Damaged: m.damaged, Logger: m.log.Named("content")})
 	m.onClose(m.replica.Close)
 	return nil
 }
@@ -168,8 +168,9 @@ func (m *Engine) startNode(w Wires, snaps raft.SnapshotStore) error {
 // Deliver begins to deliver under a lease, which is the node's own.
 func (m *Engine) Deliver(transports map[string]deliver.Transport, lease deliver.Lease) {
 	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: due{m}, Source: m, Reporter: m, Uploader: m,
-		Lease: lease, Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
+		Lease: lease, Held: true, Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
 	m.onClose(m.stopDelivery)
+	m.work.Go(func() { m.drainSelf(lease) })
 }
 
 func (m *Engine) stopDelivery() {

@@ -104,7 +104,7 @@ func (m *Member) found(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("found the boundary: %w", err)
 	}
-	if c, _ := m.node.Configuration(); len(c.Servers) == 0 {
+	if c := m.node.Configuration(); len(c.Servers) == 0 {
 		err := m.node.Bootstrap(ctx, []raft.Server{{ID: raft.ServerID(m.id.ID.String()), Address: raft.ServerAddress(m.id.Addr)}})
 		if err != nil {
 			return err

@@ -30,7 +30,9 @@ func (m *Member) StateHash(ctx context.Context) ([]admin.MemberHash, error) {
 	v := m.fsm.View()
 	var members []fsm.Member
 	for mb := range v.Members() {
-		members = append(members, mb)
+		if mb.Retired == 0 {
+			members = append(members, mb)
+		}
 	}
 	v.Close()
 	ctx, cancel := context.WithTimeout(ctx, hashTime)

@@ -183,7 +183,7 @@ func serialOf(certDER []byte) (string, error) {
 }
 
 // NewToken makes an invitation and records it. It is shown once.
-func (m *Member) NewToken(ctx context.Context, role string, uses int, life time.Duration) (string, error) {
+func (m *Member) NewToken(ctx context.Context, role, replace string, uses int, life time.Duration) (string, error) {
 	v := m.fsm.View()
 	b, _ := v.Boundary()
 	now := v.Tables.Applied().Time
@@ -192,7 +192,7 @@ func (m *Member) NewToken(ctx context.Context, role string, uses int, life time.
 	if err != nil {
 		return "", err
 	}
-	a, err := m.Propose(ctx, fsm.KindToken, fsm.TokenAdd{Hash: token.Hash(), Role: role, Until: now.Add(life), Uses: uses})
+	a, err := m.Propose(ctx, fsm.KindToken, fsm.TokenAdd{Hash: token.Hash(), Role: role, Until: now.Add(life), Uses: uses, Replace: replace})
 	if err != nil {
 		return "", err
 	}

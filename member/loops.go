@@ -66,33 +66,37 @@ func (m *Engine) syncState() {
 // acknowledge is the shadow server's heartbeat: it polls the discard statuses
 // that are for this member, and acknowledges them.
 func (m *Engine) acknowledge() {
-	const idsMax = 1000
 	for m.pause(m.params.get().ShadowHeartbeatFrequency) {
-		for {
-			v := m.fsm.View()
-			var ids []mail.ID
-			for id := range v.Discards(m.id.ID) {
-				if ids = append(ids, id); len(ids) == idsMax {
-					break
-				}
-			}
-			v.Close()
-			if len(ids) == 0 {
+		m.acknowledgeAll()
+	}
+}
+
+func (m *Engine) acknowledgeAll() {
+	const idsMax = 1000
+	for {
+		v := m.fsm.View()
+		var ids []mail.ID
+		for id := range v.Discards(m.id.ID) {
+			if ids = append(ids, id); len(ids) == idsMax {
 				break
 			}
-			ctx, cancel := context.WithTimeout(m.ctx, 10*time.Second)
-			a, err := m.Propose(ctx, fsm.KindDiscard, fsm.Discard{Member: m.id.ID, IDs: ids})
-			if err == nil {
-				err = m.waitApplied(ctx, a.Index) // else the same ones are found again
-			}
-			cancel()
-			if err != nil {
-				m.log.Debug("discard statuses are not acknowledged yet", "messages", len(ids), "error", err)
-				break
-			}
-			if len(ids) < idsMax {
-				break
-			}
+		}
+		v.Close()
+		if len(ids) == 0 {
+			return
+		}
+		ctx, cancel := context.WithTimeout(m.ctx, 10*time.Second)
+		a, err := m.Propose(ctx, fsm.KindDiscard, fsm.Discard{Member: m.id.ID, IDs: ids})
+		if err == nil {
+			err = m.waitApplied(ctx, a.Index) // else the same ones are found again
+		}
+		cancel()
+		if err != nil {
+			m.log.Debug("discard statuses are not acknowledged yet", "messages", len(ids), "error", err)
+			return
+		}
+		if len(ids) < idsMax {
+			return
 		}
 	}
 }
@@ -137,9 +141,12 @@ func (m *Engine) peers() []replica.Peer {
 	for _, id := range b.Voters {
 		voter[id] = true
 	}
+	for _, id := range b.Next {
+		voter[id] = true
+	}
 	var ps []replica.Peer
 	for p := range v.Members() {
-		if p.ID != m.id.ID {
+		if p.ID != m.id.ID && p.Retired == 0 {
 			ps = append(ps, replica.Peer{ID: p.ID, Name: p.Name, Addr: p.Addr, Voter: voter[p.ID]})
 		}
 	}
@@ -175,22 +182,29 @@ func (m *Engine) wish(holders []mail.MemberID) bool {
 	v := m.fsm.View()
 	defer v.Close()
 	b, _ := v.Boundary()
-	held := 0
-	for _, voter := range b.Voters {
-		if slices.Contains(holders, voter) {
-			held++
-		}
-	}
-	if held <= len(b.Voters)/2 {
+	if !b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) }) {
 		return false
 	}
 	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(v, holders)
 }
 
+// enough reports whether the holders are a majority of the voters, the old set
+// and the new one while these change, where that is asked for at all.
+func (m *Engine) enough(holders []mail.MemberID) bool {
+	p := m.params.get()
+	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
+		return true
+	}
+	v := m.fsm.View()
+	defer v.Close()
+	b, _ := v.Boundary()
+	return b.NextAt == 0 || b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) })
+}
+
 func (m *Engine) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
 	remote := false
 	for mb := range v.Members() {
-		if mb.Site == m.cfg.Site || mb.ID == m.id.ID {
+		if mb.Site == m.cfg.Site || mb.ID == m.id.ID || mb.Retired != 0 {
 			continue
 		}
 		remote = true
@@ -205,7 +219,7 @@ func (m *Engine) isDown(id mail.MemberID) bool {
 	v := m.fsm.View()
 	defer v.Close()
 	mb, ok := v.Member(id)
-	return !ok || !mb.Up
+	return !ok || !mb.Up || mb.Retired != 0
 }
 
 func (m *Engine) longestSpan() time.Duration {

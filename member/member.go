@@ -77,7 +77,7 @@ func (m *Member) openDirectory() error {
 
 func (m *Member) openCluster() (err error) {
 	m.port, err = port.Listen(port.Config{Addr: m.cfg.Cluster.Listen, Credentials: func() port.Credentials { return m.id.credentials },
-		Logger: m.log.Named("port")})
+		Allow: m.allow, Logger: m.log.Named("port")})
 	if err != nil {
 		return fmt.Errorf("open cluster port %s: %w", m.cfg.Cluster.Listen, err)
 	}
@@ -96,6 +96,7 @@ func (m *Member) openCluster() (err error) {
 func (m *Member) run() {
 	m.Serve(m.port.Listener(port.Content))
 	m.work.Go(func() { m.serveJoins(m.port.Listener(port.Join)) })
+	m.work.Go(m.followFormers)
 	m.work.Go(func() { m.served("link", link.Serve(m.ctx, m.port.Listener(port.Link), m.handle)) })
 	m.work.Go(func() {
 		if err := m.found(m.ctx); err != nil && m.ctx.Err() == nil {
@@ -117,6 +118,8 @@ func (m *Member) handle(ctx context.Context, peer pki.Identity, kind byte, body 
 		return m.handleStatus(ctx)
 	case kindFresh:
 		return m.handleFresh(ctx)
+	case kindLead:
+		return m.handleLead(body)
 	}
 	return m.Handle(ctx, peer, kind, body)
 }

@@ -62,7 +62,7 @@ func newHouse(t *testing.T, n int, tune ...func(*Config)) *house {
 	h.propose(fsm.KindDatabase, fsm.DatabaseChange{Op: "add", Name: "DB1", Copies: []fsm.Copy{{Name: "a", Addr: "maildir:" + h.mail()}}})
 	h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: "example.test", Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
 	for i := 1; i < n; i++ {
-		token, err := h.members[0].NewToken(ctx, "member", 1, time.Hour)
+		token, err := h.members[0].NewToken(ctx, "member", "", 1, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +249,7 @@ func TestFailedStart(t *testing.T) {
 // token, and the name is not taken by its own ghost.
 func TestJoinAgain(t *testing.T) {
 	h := newHouse(t, 1)
-	token, err := h.members[0].NewToken(h.ctx, "member", 1, time.Hour)
+	token, err := h.members[0].NewToken(h.ctx, "member", "", 1, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

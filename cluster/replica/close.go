@@ -146,7 +146,7 @@ func (u *Upload) wait(ctx context.Context) ([]mail.MemberID, error) {
 		case t.ownErr != nil:
 			return nil, fmt.Errorf("commit on own disk: %w", t.ownErr)
 		case !t.stored:
-		case t.have >= need:
+		case t.have >= need && u.r.Enough(u.Holders()):
 			holders := u.Holders()
 			if u.r.Extra == nil || t.pending == 0 || u.r.Extra(holders) {
 				return holders, nil
@@ -156,9 +156,9 @@ func (u *Upload) wait(ctx context.Context) ([]mail.MemberID, error) {
 				defer extra.Stop()
 				late = extra.C
 			}
-		case t.have+t.possible < need:
+		case t.have+t.possible < need, t.have >= need && t.possible == 0:
 			return u.Holders(), u.noMajority(errRefused)
-		case t.have+t.streaming < need:
+		case t.have+t.streaming < need, t.have >= need && t.streaming == 0:
 			again.start(ctx, u)
 		}
 		select {

@@ -35,6 +35,10 @@ type Config struct {
 	// content; nil is a majority. It takes less only where redundancy is
 	// switched off by a parameter.
 	Need func(voters int) int
+	// Enough is a further condition on who has it, besides their number: while
+	// the voters are being changed the peers of the old and of the new set are
+	// voters here, and the holders must be a majority of each. nil: none.
+	Enough func(holders []mail.MemberID) bool
 	// Extra is one more wish for the holders (another site). Close waits for it
 	// up to ExtraWait after the majority is there, then does without.
 	Extra     func(holders []mail.MemberID) bool
@@ -78,6 +82,9 @@ func (c *Config) defaults() {
 	}
 	if c.Need == nil {
 		c.Need = func(voters int) int { return voters/2 + 1 }
+	}
+	if c.Enough == nil {
+		c.Enough = func([]mail.MemberID) bool { return true }
 	}
 	wait(&c.ExtraWait, 2*time.Second)
 	wait(&c.Grace, 500*time.Millisecond)

@@ -16,11 +16,20 @@ func boundaryCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			boundaryInitCommand(),
 			{Name: "token", Usage: "print a token with which another host can join", Flags: flags([]cli.Flag{
+				&cli.StringFlag{Name: "replace", Usage: "for the member `NAME`, which has lost its disk, to come back with an empty one; its old queues are given to others"},
 				&cli.StringFlag{Name: "role", Value: "member", Usage: "`ROLE` that the token is for"},
 				&cli.IntFlag{Name: "uses", Value: 1, Usage: "how often it can be used: `N`"},
 				&cli.StringFlag{Name: "life", Value: "1h", Usage: "how long it can be used: `TIME`"},
 			}, changeFlags()), Action: asking(0, 0, makeToken)},
 			boundaryJoinCommand(),
+			memberChange("drain", "refuse new mail on a member and hand everything over, until undrain", nil),
+			memberChange("undrain", "let a drained member take mail again; also calls off its removal", nil),
+			memberChange("remove", "take a member out of the boundary for good; one that is up is drained first", []cli.Flag{
+				&cli.BoolFlag{Name: "now", Usage: "do not drain it: it is shut out at once, and its messages go to others when its lease is over"}}),
+			memberChange("set", "give a member another cluster address", []cli.Flag{
+				&cli.StringFlag{Name: "address", Required: true, Usage: "`HOST:PORT` that the others reach it at; its own configuration must say the same"}}),
+			{Name: "transfer-leader", Usage: "have another member lead", ArgsUsage: "[NAME]", Flags: flags(changeFlags()), Action: asking(0, 1, transferLeader)},
+			{Name: "former", Usage: "list who was a member and is refused now", Flags: flags(), Action: asking(0, 0, listFormers)},
 			{Name: "members", Usage: "list the members", Flags: flags(), Action: asking(0, 0, listMembers)},
 		},
 	}
@@ -32,13 +41,18 @@ func makeToken(s *session) error {
 		return usageError("--life: %w", err)
 	}
 	var t admin.Token
-	o := admin.TokenOrder{Order: s.order(), Role: s.String("role"), Uses: s.Int("uses"), Life: mail.Duration(life.Milliseconds())}
+	o := admin.TokenOrder{Order: s.order(), Role: s.String("role"), Replace: s.String("replace"), Uses: s.Int("uses"), Life: mail.Duration(life.Milliseconds())}
 	if err := s.client.Post(s.Context.Context, path("tokens"), nil, o, &t); err != nil {
 		return err
 	}
 	return show(s, t, t.Token, func(w io.Writer) {
 		if t.Token == "" {
 			fmt.Fprintln(w, "dry run: no token was made")
+			return
+		}
+		if name := s.String("replace"); name != "" {
+			fmt.Fprintf(w, "%s\n\nLets %s come back once in the next %s with an empty data directory. What it had of queues is then given to others,\nand the old directory is refused for ever. It is shown only once. On its host:\n\n  mailraft boundary join --config FILE --token TOKEN HOST:PORT\n",
+				t.Token, name, mail.FormatDuration(t.Life.Std()))
 			return
 		}
 		fmt.Fprintf(w, "%s\n\nGood for %d joins in the next %s; it is shown only once. On the other host:\n\n  mailraft boundary join --config FILE --token TOKEN HOST:PORT\n",
@@ -54,10 +68,10 @@ func listMembers(s *session) error {
 		}
 	}
 	return list(s, path("members"), nil, listing[admin.MemberInfo]{
-		noun: "member", header: "member\tstate\trole\tsite\tsmtp\tbehind\tsince\taddress\tqueue database id",
+		noun: "member", header: "member\tstate\trole\tsite\tsmtp\tbehind\tsince\taddress\tqueue database id\tnote",
 		id: func(m admin.MemberInfo) string { return m.ID.String() },
 		row: func(now mail.Time, m admin.MemberInfo) []string {
-			return append(memberRow(now, st.Member.CommitIndex, m), m.Address, m.ID.String())
+			return append(memberRow(now, st.Member.CommitIndex, m), m.Address, m.ID.String(), memberNote(now, m))
 		},
 	})
 }

@@ -173,7 +173,17 @@ func (b *boundary) Ready() []admin.Check {
 	return []admin.Check{{Name: "quorum", OK: !b.lost.Load(), Reason: "no lease"}, {Name: "disk", OK: !b.full.Load(), Reason: "1 GiB is free, 2 GiB must be"}}
 }
 
-func (b *boundary) NewToken(_ context.Context, role string, uses int, _ time.Duration) (string, error) {
+func (b *boundary) TransferLeader(_ context.Context, to mail.MemberID) (mail.MemberID, error) {
+	if to == 0 {
+		to = m2
+	}
+	return to, nil
+}
+
+func (b *boundary) NewToken(_ context.Context, role, replace string, uses int, _ time.Duration) (string, error) {
+	if replace != "" {
+		return "secret-for-" + replace, nil
+	}
 	return fmt.Sprintf("secret-%s-%d", role, uses), nil
 }
 

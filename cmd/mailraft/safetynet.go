@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"mailraft/admin"
 	"mailraft/mail"
 
@@ -43,10 +46,19 @@ func summarizeSafetyNet(s *session) error {
 		return err
 	}
 	return list(s, path("safetynet/summary"), q, listing[admin.SafetyNetSum]{
-		noun: "database", header: "database\tdeliveries\tsize\toldest\tnewest\thold time",
+		noun: "database", header: "database\tdeliveries\tsize\toldest\tnewest\thold time\tgaps",
 		id: func(x admin.SafetyNetSum) string { return x.Database },
 		row: func(now mail.Time, x admin.SafetyNetSum) []string {
-			return []string{x.Database, itoa(x.Deliveries), size(x.Bytes), since(now, x.Oldest), since(now, x.Newest), x.HoldTime}
+			return []string{x.Database, itoa(x.Deliveries), size(x.Bytes), since(now, x.Oldest), since(now, x.Newest), x.HoldTime, gaps(x.Gaps)}
 		},
 	})
+}
+
+// gaps are the Primary Safety Nets that lost what they held; others have it.
+func gaps(list []admin.Gap) string {
+	var all []string
+	for _, g := range list {
+		all = append(all, fmt.Sprintf("%s before %s", g.Member, g.Until))
+	}
+	return strings.Join(all, ", ")
 }

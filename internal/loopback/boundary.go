@@ -154,6 +154,49 @@ func (b *Boundary) join(ctx context.Context) error {
 	return nil
 }
 
+// Replace wipes a member and lets it back in under its name.
+func (b *Boundary) Replace(ctx context.Context, m *Member) error {
+	if m.Running() {
+		_ = m.Signal(syscall.SIGKILL)
+	}
+	if err := m.wipe(); err != nil {
+		return err
+	}
+	token, err := b.CLI(ctx, "boundary", "token", "--replace", m.Name, "-o", "id")
+	if err != nil {
+		return err
+	}
+	return b.enter(ctx, m, token)
+}
+
+// Add makes another member, lets it in and starts it.
+func (b *Boundary) Add(ctx context.Context) (*Member, error) {
+	m, _, err := b.lay(len(b.Members))
+	if err != nil {
+		return nil, err
+	}
+	token, err := b.CLI(ctx, "boundary", "token", "-o", "id")
+	if err != nil {
+		return nil, err
+	}
+	b.Members = append(b.Members, m)
+	return m, b.enter(ctx, m, token)
+}
+
+// enter joins by any member that runs, and starts.
+func (b *Boundary) enter(ctx context.Context, m *Member, token string) error {
+	for _, via := range b.Members {
+		if via == m || !via.Running() {
+			continue
+		}
+		if _, err := b.run(ctx, strings.NewReader(token), "boundary", "join", "--config", m.Config, "--token", "-", via.cluster); err != nil {
+			return err
+		}
+		return m.Start()
+	}
+	return errors.New("no member is running to join by")
+}
+
 func (b *Boundary) initCommand(first *Member) []string {
 	args := []string{"boundary", "init", "--config", first.Config, "--name", "dev"}
 	if len(b.Members) < 3 {
@@ -234,7 +277,7 @@ func (b *Boundary) Ready(ctx context.Context) error {
 		if !m.Running() {
 			continue
 		}
-		if err := b.until(ctx, m.Name+" is ready", func() error { return m.ready(ctx) }); err != nil {
+		if err := b.until(ctx, m.Name+" is ready", func() error { return m.Ready(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -347,7 +390,8 @@ func (m *Member) Stop() {
 	}
 }
 
-func (m *Member) ready(ctx context.Context) error {
+// Ready is nil if the member says that it takes mail.
+func (m *Member) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.HTTP+"/readyz?verbose", nil)
@@ -363,6 +407,16 @@ func (m *Member) ready(ctx context.Context) error {
 	_, _ = text.ReadFrom(resp.Body)
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(text.String()))
+	}
+	return nil
+}
+
+// wipe removes everything that the process has in the directory.
+func (m *Member) wipe() error {
+	for _, name := range []string{"identity", "state", "content", "raft", "snapshots", "LOCK"} {
+		if err := os.RemoveAll(filepath.Join(m.Dir, name)); err != nil {
+			return fmt.Errorf("wipe %s: %w", m.Name, err)
+		}
 	}
 	return nil
 }

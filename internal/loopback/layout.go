@@ -16,35 +16,42 @@ import (
 // them belongs to the boundary yet.
 func (b *Boundary) layout() (fresh bool, err error) {
 	for i := range b.Options.Members {
-		name := fmt.Sprintf("m%d", i+1)
-		m := &Member{Name: name, exe: b.Exe, Dir: filepath.Join(b.Dir, name)}
-		if b.Host != nil {
-			m.host = b.Host(i)
+		m, empty, err := b.lay(i)
+		if err != nil {
+			return false, err
 		}
-		if b.Wrap != nil {
-			m.wrap = b.Wrap(i)
-		}
-		m.Config = filepath.Join(m.Dir, "mailraft.toml")
-		m.Socket = socketPath(m.Dir)
+		fresh = fresh || empty
 		b.Members = append(b.Members, m)
-		smtp := fmt.Sprintf("127.0.0.1:%d", b.SMTPPort+i)
-		if b.SMTPPort == 0 {
-			smtp = ""
-		}
-		old, err := member.Load(m.Config)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false, err
-		}
-		fresh = fresh || !m.hasIdentity()
-		if err := m.configure(b.Domain, smtp, old); err != nil {
-			return false, err
-		}
 	}
 	extra := filepath.Join(b.Dir, fmt.Sprintf("m%d", b.Options.Members+1))
 	if _, err := os.Stat(extra); err == nil {
 		return false, fmt.Errorf("%s has a boundary with more members than %d", b.Dir, b.Options.Members)
 	}
 	return fresh, nil
+}
+
+// lay fills in one member; empty: it belongs to no boundary yet.
+func (b *Boundary) lay(i int) (m *Member, empty bool, err error) {
+	name := fmt.Sprintf("m%d", i+1)
+	m = &Member{Name: name, exe: b.Exe, Dir: filepath.Join(b.Dir, name)}
+	if b.Host != nil {
+		m.host = b.Host(i)
+	}
+	if b.Wrap != nil {
+		m.wrap = b.Wrap(i)
+	}
+	m.Config = filepath.Join(m.Dir, "mailraft.toml")
+	m.Socket = socketPath(m.Dir)
+	smtp := fmt.Sprintf("127.0.0.1:%d", b.SMTPPort+i)
+	if b.SMTPPort == 0 {
+		smtp = ""
+	}
+	old, err := member.Load(m.Config)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, false, err
+	}
+	empty = !m.hasIdentity()
+	return m, empty, m.configure(b.Domain, smtp, old)
 }
 
 // socketPath stays below the 108 bytes that a Unix socket's name may have.
