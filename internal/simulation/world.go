@@ -161,6 +161,10 @@ func (w *world) propose(k fsm.Kind, body any) (a fsm.Answer, err error) {
 	return a, errors.New("no member runs")
 }
 
+// expiration is so long that no message is given up before the end, though
+// clocks jump by days.
+const expiration = 30 * days
+
 // found makes the boundary: the first member, then the others with a token.
 func (w *world) found() error {
 	first := w.machines[0]
@@ -178,7 +182,7 @@ func (w *world) found() error {
 	domain := directory.Domain{Name: "example.test", Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}
 	steps := []func() error{
 		w.step(fsm.KindFound, fsm.Found{Boundary: "simulated", Name: "simulated", First: first.row(), Set: map[string]string{
-			"min-voters": fmt.Sprint(len(w.machines)), "message-expiration-timeout": "30d", "commit-timeout": "10s",
+			"min-voters": fmt.Sprint(len(w.machines)), "message-expiration-timeout": mail.FormatDuration(expiration), "commit-timeout": "10s",
 			"shadow-heartbeat-frequency": "2s", "shadow-resubmit-time-span": mail.FormatDuration(w.span)}}),
 		w.step(fsm.KindDatabase, db),
 		w.step(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{domain}}),
