@@ -278,7 +278,9 @@ func (w *world) outlive() {
 			m.clock.set(w.ahead + jump)
 		}
 		w.noteClocks()
-		if err := w.until("all mail is delivered", settleTime, w.idle); err != nil {
+		then := mail.At(time.Now().Add(w.ahead - time.Hour))
+		is := func() bool { return w.later(then) && w.idle() }
+		if err := w.until("all mail is delivered", settleTime, is); err != nil {
 			w.violate("after the hold time: %v", err)
 		}
 	}
@@ -292,6 +294,17 @@ func (w *world) outlive() {
 			w.left(p, func(c mail.Content, why string) { w.violate("%s still has content %s: %s", p.machine.name, c.ID, why) })
 		})
 	}
+}
+
+// later reports that state machine time is past a moment everywhere.
+func (w *world) later(then mail.Time) bool {
+	late := true
+	w.inside(func(p *process) {
+		if _, now := p.engine.State().Applied(); now < then {
+			late = false
+		}
+	})
+	return late
 }
 
 // left counts the contents that a member has without need.

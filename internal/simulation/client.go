@@ -99,11 +99,11 @@ func (w *world) client(n int, stop <-chan struct{}) {
 
 // bodySize is mostly small; some are of several records.
 func bodySize(rng *rand.Rand) int {
-	switch rng.IntN(20) {
+	switch rng.IntN(60) {
 	case 0:
-		return 300<<10 + rng.IntN(500<<10)
+		return 280<<10 + rng.IntN(300<<10)
 	case 1, 2, 3:
-		return 20<<10 + rng.IntN(100<<10)
+		return 20<<10 + rng.IntN(50<<10)
 	}
 	return 200 + rng.IntN(6<<10)
 }

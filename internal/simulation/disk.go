@@ -179,9 +179,9 @@ func (f *faulty) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return u, nil
 }
 
-// Create implements vfs.FS.
-func (f *faulty) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.Create(name, c)
+// OpenReadWrite implements vfs.FS.
+func (f *faulty) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
 	if err == nil && path.Ext(name) == ".seg" {
 		file = unsynced{File: file, handle: f.handle}
 	}

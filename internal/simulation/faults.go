@@ -42,19 +42,39 @@ func (f *faults) run() {
 		total += x.weight
 	}
 	for time.Now().Before(f.end) {
+		if f.Only != "" {
+			f.only()
+			continue
+		}
 		pick, chosen := f.rng.IntN(total), 0
 		for pick >= faultTable[chosen].weight {
 			pick -= faultTable[chosen].weight
 			chosen++
 		}
-		m, length := f.machines[f.rng.IntN(len(f.machines))], f.length()
-		f.event("%s: %s for %v", faultTable[chosen].name, m.name, length)
-		f.count.fault(faultTable[chosen].name)
-		f.tasks.Go(func() { faultTable[chosen].do(f, m, length) })
+		f.begin(faultTable[chosen], f.length())
 		if rest(f.stop, time.Duration(500+f.rng.IntN(6000))*time.Millisecond) {
 			return
 		}
 	}
+}
+
+func (f *faults) begin(x fault, length time.Duration) {
+	m := f.machines[f.rng.IntN(len(f.machines))]
+	f.event("%s: %s for %v", x.name, m.name, length)
+	f.count.fault(x.name)
+	f.tasks.Go(func() { x.do(f, m, length) })
+}
+
+// only does the one thing that was asked for, long enough for a takeover,
+// whenever the boundary has worked for a while.
+func (f *faults) only() {
+	rest(f.stop, f.span)
+	for _, x := range faultTable {
+		if x.name == f.Only {
+			f.begin(x, 2*f.span)
+		}
+	}
+	rest(f.stop, 2*f.span)
 }
 
 // length is from a tenth of a second to twice the takeover span, and short more often.
@@ -155,6 +175,9 @@ func (f *faults) full(m *machine, length time.Duration) {
 }
 
 func (f *faults) failing(m *machine, length time.Duration) {
+	if m.process() == nil {
+		return
+	}
 	m.excuse()
 	m.disk.set(diskFailing)
 	rest(f.stop, length)

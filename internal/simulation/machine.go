@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -118,12 +119,18 @@ func (m *machine) process() *process {
 func (m *machine) start() error {
 	w := m.world
 	m.starts++
+	m.mu.Lock()
+	m.excused = false
+	m.mu.Unlock()
 	p := &process{machine: m, contents: newListener()}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.gone = p.ctx.Done()
 	_, p.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.name), 2*time.Second)
 	fs, log := m.disk.open(p.gone)
-	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Fatal: p.fatal, Logger: w.log})
+	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: func(err error) {
+		p.fatal(err)
+		runtime.Goexit() // Raft panics when its term cannot be written; a real process is gone before
+	}})
 	c := member.Config{Name: m.name, Site: fmt.Sprint("site", m.i%2), Hostname: m.name + ".example.test", Dir: "data"}
 	c.Disk.SpaceMin = "1MiB"
 	id := &member.Identity{ID: m.id, Name: m.name, Addr: m.name, Starts: m.starts}
@@ -136,7 +143,7 @@ func (m *machine) start() error {
 		return fmt.Errorf("start %s: %w", m.name, err)
 	}
 	m.mu.Lock()
-	m.running, m.excused = p, false
+	m.running = p
 	m.mu.Unlock()
 	p.engine.Serve(p.contents)
 	p.engine.Deliver(map[string]deliver.Transport{"lmtp": p}, w.lease(p.engine.Node().Lease()))

@@ -23,6 +23,7 @@ type Options struct {
 	Members int
 	Clients int
 	Length  time.Duration // how long things are broken
+	Span    time.Duration // shadow-resubmit-time-span; 0: by the seed
 	Dir     string        // for snapshots on their way in
 	Log     hclog.Logger
 	// Event is told what is done to the boundary; nil: nobody.
@@ -30,6 +31,7 @@ type Options struct {
 	// Without takes a guard away, to see that its absence is noticed: "lease"
 	// or "sync".
 	Without string
+	Only    string // the one fault that is done, again and again; "": all, as chance has it
 }
 
 // world is a boundary with everything around it.
@@ -60,7 +62,10 @@ func newWorld(o Options) *world {
 	w := &world{Options: o, log: o.Log, began: time.Now(), dir: o.Dir, net: newNetwork(o.Seed + 1), mailbox: newMailbox(), ledger: newLedger(),
 		rng: rand.New(rand.NewPCG(uint64(o.Seed+2), 0))}
 	w.referee = referee{w}
-	w.span = []time.Duration{6, 10, 30}[w.number(3)] * time.Second
+	w.span = o.Span
+	if w.span == 0 {
+		w.span = []time.Duration{6, 10, 30}[w.number(3)] * time.Second
+	}
 	for i := range o.Members {
 		w.machines = append(w.machines, &machine{world: w, i: i, id: mail.MemberID(i + 1), name: fmt.Sprintf("m%d", i+1),
 			clock: &clock{start: w.began.Add(-time.Duration(i+1) * time.Hour), rate: 1 + 0.005*float64(i%3-1)},
@@ -130,6 +135,7 @@ func (w *world) lease(own deliver.Lease) deliver.Lease {
 type always struct{ deliver.Lease }
 
 func (always) Valid() bool { return true }
+func (always) Run() uint64 { return 1 }
 
 var errSlow = errors.New("it took too long")
 
