@@ -6,7 +6,7 @@ RACE = ./cluster/... ./store/... ./smtpd/... ./deliver/... ./admin/... ./member/
 FUZZTIME ?= 30s
 E2E = ./internal/e2e/...
 
-.PHONY: build test race lint e2e bench fuzz demo ci
+.PHONY: build test race lint e2e bench fuzz demo sim soak ci
 
 build:
 	go build -o bin/mailraft ./cmd/mailraft
@@ -25,6 +25,17 @@ lint:
 # Scenarios with the real binary, swaks and dovecot's LMTP server.
 e2e:
 	go test -tags e2e -v -count=1 -timeout 15m $(E2E)
+
+# Members in virtual time while disks, networks and clocks fail; for longer:
+# make soak SOAKTIME=8h. A seed that fails says how to run it again.
+SEEDS ?= 20
+SOAKTIME ?= 1h
+
+sim:
+	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 15m -v -run 'TestSeeds$$' ./internal/simulation
+
+soak:
+	SIM_TIME=$(SOAKTIME) SIM_FIRST=$$(date +%s) go test -count=1 -timeout 0 -v -run 'TestSeeds$$' ./internal/simulation
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
