@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,7 +33,6 @@ type disk struct {
 	rng     *rand.Rand
 	stalled time.Time // nothing is synced before
 	trouble trouble
-	walSize int64 // written to the present write-ahead log of the tables
 }
 
 func newDisk(seed int64) *disk {
@@ -47,7 +47,7 @@ func (d *disk) crash() {
 	kept := []int{0, 30, 70, 100}[d.rng.IntN(4)]
 	d.fs = d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: d.rng})
 	d.log = d.log.crash(d.rng)
-	d.stalled, d.walSize = time.Time{}, 0
+	d.stalled = time.Time{}
 	if d.trouble != diskUnsafe {
 		d.trouble = 0
 	}
@@ -68,11 +68,11 @@ func (d *disk) stall(length time.Duration) {
 }
 
 // open gives a process its view of the disk; gone is closed when it ends.
-func (d *disk) open(gone <-chan struct{}) (vfs.FS, *logHandle) {
+func (d *disk) open(gone <-chan struct{}, fatal func(error)) (vfs.FS, *logHandle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := &handle{disk: d, gone: gone}
-	return &faulty{FS: errorfs.Wrap(d.fs, errorfs.InjectorFunc(h.before)), handle: h}, &logHandle{logDisk: d.log, handle: h}
+	return &faulty{FS: errorfs.Wrap(d.fs, errorfs.InjectorFunc(h.before)), handle: h}, &logHandle{logDisk: d.log, handle: h, fatal: fatal}
 }
 
 // handle is one process's access to a disk.
@@ -122,14 +122,20 @@ func (h *handle) pause(wait time.Duration) {
 	}
 }
 
-// walSafe is how much may be in a write-ahead log whose sync is slow: behind
-// it the tables begin another, and sync the old one under their lock.
-const walSafe = 4 << 20
-
-func (d *disk) walSmall() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.walSize < walSafe
+// rotating reports that the caller ends a write-ahead log of the tables, which
+// it does under a lock.
+func rotating() bool {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "(*LogWriter).closeInternal") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // before is asked before every operation on files.
@@ -140,23 +146,14 @@ func (h *handle) before(op errorfs.Op) error {
 	content, wal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log")
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		if content || wal && h.disk.walSmall() {
+		if content || wal && !rotating() {
 			return h.sync()
 		}
 	case errorfs.OpFileWrite, errorfs.OpFileWriteAt:
 		h.disk.mu.Lock()
 		defer h.disk.mu.Unlock()
-		if wal {
-			h.disk.walSize += 32 << 10 // a block, roughly
-		}
 		if content && h.disk.trouble == diskFuller {
 			return syscall.ENOSPC
-		}
-	case errorfs.OpCreate:
-		if wal {
-			h.disk.mu.Lock()
-			defer h.disk.mu.Unlock()
-			h.disk.walSize = 0
 		}
 	}
 	return nil

@@ -62,6 +62,7 @@ func (d *logDisk) bound() {
 type logHandle struct {
 	*logDisk
 	handle *handle
+	fatal  func(error)
 }
 
 func (l *logHandle) write(apply func(*logDisk)) error {
@@ -71,12 +72,17 @@ func (l *logHandle) write(apply func(*logDisk)) error {
 	l.mu.Unlock()
 	err := l.handle.sync()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	delete(l.under, c)
 	if err == nil {
 		apply(l.logDisk) // of a process that has ended: to a file that nobody opens again
 	}
-	return err
+	l.mu.Unlock()
+	if err != nil {
+		// The guard would do the same. But here the process lives on for a moment,
+		// and Raft panics where its term cannot be written.
+		l.fatal(err)
+	}
+	return nil
 }
 
 // FirstIndex implements raft.LogStore.

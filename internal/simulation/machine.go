@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
@@ -126,11 +125,8 @@ func (m *machine) start() error {
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.gone = p.ctx.Done()
 	_, p.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.name), 2*time.Second)
-	fs, log := m.disk.open(p.gone)
-	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: func(err error) {
-		p.fatal(err)
-		runtime.Goexit() // Raft panics when its term cannot be written; a real process is gone before
-	}})
+	fs, log := m.disk.open(p.gone, p.fatal)
+	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: p.fatal})
 	c := member.Config{Name: m.name, Site: fmt.Sprint("site", m.i%2), Hostname: m.name + ".example.test", Dir: "data"}
 	c.Disk.SpaceMin = "1MiB"
 	id := &member.Identity{ID: m.id, Name: m.name, Addr: m.name, Starts: m.starts}
