@@ -52,6 +52,7 @@ type Cluster struct {
 // HTTP is the listener of health, metrics and the status page.
 type HTTP struct {
 	Listen string `toml:"listen"`
+	Pprof  bool   `toml:"pprof"` // Go's profiles below /debug/pprof/, for whoever reaches the listener
 }
 
 // Disk is the floor below which no new mail is taken.

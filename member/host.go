@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -44,12 +45,27 @@ func (m *Member) openAdmin() error {
 		return fmt.Errorf("open health listener: %w", err)
 	}
 	m.httpAddr = health.Addr().String()
-	m.serveHTTP("health", health, s.Health())
+	m.serveHTTP("health", health, m.withProfiles(s.Health()))
 	return nil
 }
 
 // handlersTime is how long requests under way may take when the member stops.
 const handlersTime = 3 * time.Second
+
+// withProfiles adds Go's profiles where the configuration asks for them. They
+// show the code at work, and no mail; but they cost time, and are for nobody
+// but the operator.
+func (m *Member) withProfiles(h http.Handler) http.Handler {
+	if !m.cfg.HTTP.Pprof {
+		return h
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
 
 func (m *Member) serveHTTP(what string, l net.Listener, h http.Handler) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,

@@ -34,7 +34,7 @@ func commands() []*cli.Command {
 		queueCommand(), messageCommand(), safetynetCommand(),
 		configCommand(checkConfig),
 		directoryCommand(), databaseCommand(),
-		boundaryCommand(), stateCommand(), verifyCommand(),
+		boundaryCommand(), stateCommand(), benchCommand(), verifyCommand(),
 		versionCommand(),
 	}
 }

@@ -34,6 +34,7 @@ type Options struct {
 	Domain   string            // accepted, every local part a mailbox of DB1
 	Params   map[string]string // set when the boundary is made
 	Wait     time.Duration     // how long it may take until every member is ready; 0 is a minute
+	Pprof    bool              // members serve profiles
 
 	// Host is the address of a member, from 0; nil: 127.0.0.1. With addresses of
 	// their own the ports are fixed.

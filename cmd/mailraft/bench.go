@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mailraft/internal/bench"
+
+	"github.com/urfave/cli/v2"
+)
+
+// benchCommand measures. It is for those who work on mailraft, so the help of
+// the command line does not show it.
+func benchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "bench", Usage: "measure how fast mail is taken", Hidden: true,
+		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand()},
+	}
+}
+
+func benchSMTPCommand() *cli.Command {
+	return &cli.Command{
+		Name: "smtp", Usage: "send mail over SMTP as fast as it is taken", ArgsUsage: "HOST:PORT...",
+		Description: "A closed loop: every session waits for the answer to its message before it sends the next, on the same connection.\nThe content is random. Never point it at a server that delivers.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "load", Value: "10KB:50", Usage: "`SIZE:SESSIONS`"},
+			&cli.DurationFlag{Name: "time", Value: 10 * time.Second, Usage: "how long it is counted"},
+			&cli.DurationFlag{Name: "warm", Value: time.Second, Usage: "how long it is not, before that"},
+			&cli.StringFlag{Name: "to", Value: bench.Recipient, Usage: "`ADDRESS` of the recipient"},
+			&cli.BoolFlag{Name: "one-by-one", Usage: "without pipelining"},
+		},
+		Action: runBenchSMTP,
+	}
+}
+
+func runBenchSMTP(c *cli.Context) error {
+	cell, err := bench.ParseCell(c.String("load"))
+	if err != nil {
+		return usageError("--load: %v", err)
+	}
+	if c.NArg() == 0 {
+		return usageError("want the addresses to send to")
+	}
+	shown := time.Now()
+	l := bench.Load{Targets: c.Args().Slice(), Sessions: cell.Sessions, Size: cell.Size, Warm: c.Duration("warm"), Time: c.Duration("time"),
+		To: c.String("to"), OneByOne: c.Bool("one-by-one"), Progress: func(n int) {
+			if time.Since(shown) > time.Second/4 {
+				shown = time.Now()
+				fmt.Fprintf(c.App.ErrWriter, "\r%d messages ", n)
+			}
+		}}
+	r := l.Run(c.Context)
+	fmt.Fprintf(c.App.ErrWriter, "\r%30s\r", "")
+	fmt.Fprintf(c.App.Writer, "%d messages in %s: %.0f/s, %.1f MB/s; latency p50 %s, p90 %s, p99 %s, longest %s; %d errors\n", r.Messages, r.Time,
+		r.Rate(), r.Rate()*float64(cell.Size)/1e6, r.Percentile(50), r.Percentile(90), r.Percentile(99), r.Percentile(100), r.Errors)
+	if r.Err != nil {
+		return fmt.Errorf("first error: %w", r.Err)
+	}
+	return nil
+}
+
+func benchRoundsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rounds", Usage: "compare binaries of mailraft, and Postfix, in turns",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "exe", Usage: "`PATH` of a binary, named by its directory; default: this one"},
+			&cli.BoolFlag{Name: "postfix", Usage: "compare with Postfix"},
+			&cli.StringSliceFlag{Name: "load", Value: cli.NewStringSlice("10KB:50", "75KB:50"), Usage: "`SIZE:SESSIONS`"},
+			&cli.IntFlag{Name: "rounds", Value: 3},
+			&cli.DurationFlag{Name: "time", Value: 4 * time.Second},
+			&cli.DurationFlag{Name: "warm", Value: time.Second},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
+			&cli.BoolFlag{Name: "one-by-one", Usage: "without pipelining"},
+			&cli.BoolFlag{Name: "leader", Usage: "send to the leader alone"},
+			&cli.StringFlag{Name: "profiles", Usage: "`DIR` for CPU profiles of the members"},
+		},
+		Action: runBenchRounds,
+	}
+}
+
+func runBenchRounds(c *cli.Context) (err error) {
+	p := bench.Plan{Postfix: c.Bool("postfix"), Rounds: c.Int("rounds"), Time: c.Duration("time"), Warm: c.Duration("warm"),
+		OneByOne: c.Bool("one-by-one"), Leader: c.Bool("leader"), Profiles: c.String("profiles"), Out: c.App.Writer}
+	for _, text := range c.StringSlice("load") {
+		cell, err := bench.ParseCell(text)
+		if err != nil {
+			return usageError("--load: %v", err)
+		}
+		p.Cells = append(p.Cells, cell)
+	}
+	for _, exe := range c.StringSlice("exe") {
+		abs, err := filepath.Abs(exe)
+		if err != nil {
+			return err
+		}
+		p.Exes = append(p.Exes, abs)
+	}
+	if len(p.Exes) == 0 {
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		p.Exes = []string{exe}
+	}
+	if p.Dir, err = os.MkdirTemp(c.String("dir"), "mailraft-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(p.Dir)) }()
+	rows, err := p.Run(c.Context)
+	bench.Table(c.App.Writer, rows)
+	return err
+}
