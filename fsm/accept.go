@@ -70,16 +70,16 @@ func checkShape(s mail.Submission) *mail.Reply {
 }
 
 func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
-	b, _ := t.Boundary()
-	primary, ok := t.Member(s.Primary)
+	now := t.Settings()
+	primary := now.Member(s.Primary)
 	switch {
-	case !b.Opened:
+	case !now.Boundary.Opened:
 		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
 	case t.now() >= s.Content.NotAfter:
 		return mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
 	case s.Content.NotAfter > t.now().Add(notAfterMax):
 		return mail.Replyf(451, "4.3.0", "the not-after of the upload is too far ahead")
-	case !ok || !primary.takes() || !slices.Contains(b.Voters, s.Primary):
+	case primary == nil || !primary.takes() || !now.Voter(s.Primary):
 		return mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
 	case !slices.Contains(s.Holders, s.Primary):
 		return mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
@@ -90,7 +90,7 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 // checkHolders counts only voters: a majority of anything else need not share
 // a member with the majority that commits the entry.
 func (t *tx) checkHolders(s mail.Submission) (marked bool, refusal *mail.Reply) {
-	b, _ := t.Boundary()
+	b := &t.Settings().Boundary
 	holds := func(id mail.MemberID) bool { return slices.Contains(s.Holders, id) }
 	if b.Quorum(holds) {
 		return false, nil
@@ -163,13 +163,17 @@ func (t *tx) chooseShadow(primary mail.MemberID, spread mail.ContentID, qualifie
 // pick is chooseShadow whatever shadow-redundancy-enabled says. Unless strict,
 // a member of any site does where the preferred kind has none.
 func (t *tx) pick(primary mail.MemberID, spread mail.ContentID, strict bool, qualifies func(Member) bool) mail.MemberID {
-	own, _ := t.Member(primary)
+	now := t.Settings()
+	var site string
+	if own := now.Member(primary); own != nil {
+		site = own.Site
+	}
 	var remote, local []mail.MemberID
-	for m := range t.Members() {
+	for _, m := range now.Members {
 		if m.ID == primary || !m.takes() || !qualifies(m) {
 			continue
 		}
-		if m.Site != own.Site {
+		if m.Site != site {
 			remote = append(remote, m.ID)
 		} else {
 			local = append(local, m.ID)
@@ -210,7 +214,7 @@ func (t *tx) answered(id mail.ContentID) (Answer, bool) {
 
 func (t *tx) remember(id mail.ContentID, a Answer) {
 	t.put(tab(tabSubmission).bytes(id[:]), submitted{At: t.now(), ID: a.ID, Refused: a.Refused})
-	t.batch.Set(tab(tabSubmitted).time(t.now()).bytes(id[:]), nil)
+	t.set(tab(tabSubmitted).time(t.now()).bytes(id[:]), nil)
 }
 
 // forgetSubmissions drops answers that are old enough, at most limit of them;
@@ -224,8 +228,8 @@ func (t *tx) forgetSubmissions(limit int) bool {
 		}
 	}
 	for _, k := range old {
-		t.batch.Delete(k)
-		t.batch.Delete(tab(tabSubmission).bytes(k[len(low)+8:]))
+		t.delete(k)
+		t.delete(tab(tabSubmission).bytes(k[len(low)+8:]))
 	}
 	return len(old) == limit
 }

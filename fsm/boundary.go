@@ -113,7 +113,7 @@ func (t *tx) token(c TokenAdd) Answer {
 		}
 	}
 	for _, k := range over {
-		t.batch.Delete(k)
+		t.delete(k)
 	}
 	t.put(tab(tabToken).bytes(c.Hash[:]), row)
 	return Answer{}
@@ -214,11 +214,11 @@ func (t *tx) configure(c Configure) Answer {
 	for _, name := range names {
 		k := tab(tabParam).text(name)
 		if c.Set[name] == "" {
-			t.batch.Delete(k)
+			t.delete(k)
 			continue
 		}
 		d, _ := FindParameter(name)
-		t.batch.Set(k, []byte(d.Text(p)))
+		t.set(k, []byte(d.Text(p)))
 	}
 	t.openBoundary()
 	return Answer{Count: len(names)}

@@ -32,7 +32,7 @@ func (t *tx) database(c DatabaseChange) Answer {
 		if t.mailWaits(d.Name) {
 			return refuse(550, "5.5.0", "mail waits for database %s; deliver or delete it first", d.Name)
 		}
-		t.batch.Delete(tab(tabDatabase).text(strings.ToLower(d.Name)))
+		t.delete(tab(tabDatabase).text(strings.ToLower(d.Name)))
 		return Answer{Count: 1}
 	default:
 		if !ok {

@@ -33,7 +33,7 @@ func (t *tx) expand(c Expand) Answer {
 		e.Expanding = false
 		t.unpin(e.Message)
 		k := tab(tabSeen).id(e.ID)
-		t.batch.DeleteRange(k, k.end())
+		t.deleteRange(k, k.end())
 		t.finish(e.Message)
 	}
 	t.save(e)
@@ -92,7 +92,7 @@ func (t *tx) see(parent mail.ID, r *Recipient) {
 	if r.NextHop != "" {
 		k.Kind = directory.ToRelay
 	}
-	t.batch.Set(tab(tabSeen).id(parent).text(k.Key()), nil)
+	t.set(tab(tabSeen).id(parent).text(k.Key()), nil)
 }
 
 // pin holds the versions of groups that refs newly speak of.
@@ -128,7 +128,7 @@ func (t *tx) refGroup(address string, version uint64, by int) bool {
 	if row.Refs += by; row.Refs > 0 {
 		t.put(k, row)
 	} else {
-		t.batch.Delete(k)
+		t.delete(k)
 	}
 	return true
 }

@@ -166,7 +166,7 @@ func (t *tx) forget(m Member) {
 		}
 	}
 	if m.Retired != 0 && !m.Up && m.Phase == PhaseDone {
-		t.batch.Delete(tab(tabMember).mem(m.ID))
+		t.delete(tab(tabMember).mem(m.ID))
 	}
 }
 

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"mailraft/mail"
 	"mailraft/store/state"
@@ -22,6 +23,9 @@ type FSM struct {
 	install func(index, term uint64) error // see OnInstall
 	streams sync.WaitGroup                 // of the tables to other members
 
+	// settings are those of the committed tables; nil while that changes.
+	settings atomic.Pointer[Settings]
+
 	mu      sync.Mutex
 	applied Applied       // guarded by mu; what is committed to the tables
 	changed chan struct{} // guarded by mu; closed and replaced after each batch
@@ -34,6 +38,7 @@ func New(db *state.DB, fatal func(error), log hclog.Logger) *FSM {
 	v := f.View()
 	defer v.Close()
 	f.applied = v.Tables.Applied()
+	f.settings.Store(v.Settings())
 	return f
 }
 
@@ -45,8 +50,13 @@ type View struct {
 
 // View opens a view of the state. It must be closed.
 func (f *FSM) View() *View {
+	// The same settings before and after: no change of them came in between.
+	s := f.settings.Load()
 	v := f.db.View()
-	return &View{Tables: Tables{v, f.fatal}, v: v}
+	if s != f.settings.Load() {
+		s = nil
+	}
+	return &View{Tables: Tables{v, f.fatal, s}, v: v}
 }
 
 // Close releases the view.
@@ -72,9 +82,14 @@ func (f *FSM) SetOwn(name string, value []byte) {
 
 // Applied is the index that this member's state includes, and its time.
 func (f *FSM) Applied() (uint64, mail.Time) {
+	at := f.position()
+	return at.Index, at.Time
+}
+
+func (f *FSM) position() Applied {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.applied.Index, f.applied.Time
+	return f.applied
 }
 
 // Changed returns a channel that is closed when the state has moved on.
@@ -117,14 +132,18 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 
 func (f *FSM) begin() *tx {
 	b := f.db.NewBatch()
-	t := &tx{Tables: Tables{b, f.fatal}, batch: b, log: f.log}
-	t.at = t.Tables.Applied()
+	t := &tx{Tables: Tables{b, f.fatal, f.settings.Load()}, rows: b, log: f.log}
+	t.at = f.position()
 	return t
 }
 
 func (f *FSM) commit(t *tx) {
 	t.put(tab(tabApplied), t.at)
-	t.batch.Commit()
+	if s := t.Settings(); s != f.settings.Load() {
+		f.settings.Store(nil)
+		defer f.settings.Store(s)
+	}
+	t.rows.Commit()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.applied = t.at

@@ -46,13 +46,16 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	b.Commit()
 	f.db.Sync()
 	s := &streamReader{r: r, first: f.notOlder}
-	if err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault); err != nil {
+	f.settings.Store(nil)
+	err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault)
+	v := f.View()
+	at := v.Tables.Applied()
+	f.settings.Store(v.Settings())
+	v.Close()
+	if err != nil {
 		f.Settled() // nothing was changed
 		return err
 	}
-	v := f.View()
-	at := v.Tables.Applied()
-	v.Close()
 	f.mu.Lock()
 	f.applied = at
 	close(f.changed)

@@ -101,7 +101,7 @@ func (t *tx) checkObjects(c Directory) *mail.Reply {
 
 func (t *tx) removeMailbox(m directory.Mailbox) {
 	for _, k := range m.Keys() {
-		t.batch.Delete(tab(tabDirectory).byte('m').text(k))
+		t.delete(tab(tabDirectory).byte('m').text(k))
 	}
 }
 
@@ -123,7 +123,7 @@ func (t *tx) removeGroup(k string) bool {
 	if !t.get(current, &version) {
 		return false
 	}
-	t.batch.Delete(current)
+	t.delete(current)
 	t.refGroup(k, version, -1)
 	return true
 }
@@ -133,7 +133,7 @@ func (t *tx) removeObjects(names []ObjectName) (n int) {
 		switch name.Kind {
 		case "domain":
 			if _, ok := t.Domain(directory.DomainKey(name.Name)); ok {
-				t.batch.Delete(tab(tabDirectory).byte('d').text(directory.DomainKey(name.Name)))
+				t.delete(tab(tabDirectory).byte('d').text(directory.DomainKey(name.Name)))
 				n++
 			}
 		case "mailbox":

@@ -21,7 +21,7 @@ func (t *tx) queue(c QueueChange) Answer {
 	}
 	n := 0
 	if _, ok := t.Get(k); ok {
-		t.batch.Delete(k)
+		t.delete(k)
 		n = 1
 	}
 	return Answer{Count: n}

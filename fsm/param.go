@@ -163,7 +163,9 @@ func (d Parameter) parse(text string) (any, error) {
 }
 
 // Defaults are the parameters of a new boundary.
-func Defaults() Params {
+func Defaults() Params { return defaults }
+
+var defaults = func() Params {
 	var p Params
 	for _, d := range Parameters {
 		if err := d.Set(&p, d.Default); err != nil {
@@ -171,11 +173,18 @@ func Defaults() Params {
 		}
 	}
 	return p
-}
+}()
 
 // Params returns the parameters: the defaults with what was set laid over.
 func (t Tables) Params() Params {
-	p := Defaults()
+	if t.known != nil {
+		return t.known.Params
+	}
+	return t.readParams()
+}
+
+func (t Tables) readParams() Params {
+	p := defaults
 	k := tab(tabParam)
 	for pk, v := range t.Scan(k, k.end()) {
 		d, ok := FindParameter(string(pk[len(k):]))

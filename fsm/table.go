@@ -17,6 +17,7 @@ import (
 type Tables struct {
 	state.Reader
 	fatal func(error)
+	known *Settings // nil: to be read
 }
 
 // get decodes the row at k into v. Rows were encoded here: one that does not

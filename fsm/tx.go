@@ -16,10 +16,10 @@ import (
 // tx is the applying of entries to one batch. It reads its own changes.
 type tx struct {
 	Tables
-	batch *state.Batch
-	at    Applied // of the entry being applied
-	made  int     // messages that this entry has created
-	log   hclog.Logger
+	rows *state.Batch
+	at   Applied // of the entry being applied
+	made int     // messages that this entry has created
+	log  hclog.Logger
 }
 
 // applyLog applies one entry of the Raft log; mark says that the state is to
@@ -40,6 +40,7 @@ func (t *tx) applyLog(l *raft.Log) (a Answer, mark bool) {
 	}
 	t.at.Time = max(t.at.Time, at)
 	t.made = 0
+	t.known = t.Settings()
 	handle, ok := handlers[kind]
 	switch {
 	case ok:
@@ -111,7 +112,7 @@ func (t *tx) put(k key, v any) {
 		t.fatal(fmt.Errorf("encode state row %q: %w", k, err))
 		return
 	}
-	t.batch.Set(k, b)
+	t.set(k, b)
 }
 
 func (t *tx) now() mail.Time { return t.at.Time }
@@ -158,12 +159,12 @@ func (t *tx) save(e *edit) {
 	after := e.indexes()
 	for _, k := range e.before {
 		if !hasKey(after, k) {
-			t.batch.Delete(k)
+			t.delete(k)
 		}
 	}
 	for _, k := range after {
 		if !hasKey(e.before, k) {
-			t.batch.Set(k, nil)
+			t.set(k, nil)
 		}
 	}
 	e.before = after
@@ -173,9 +174,9 @@ func (t *tx) save(e *edit) {
 // drop removes a row, its index keys and its reference to the content.
 func (t *tx) drop(e *edit) {
 	for _, k := range e.before {
-		t.batch.Delete(k)
+		t.delete(k)
 	}
-	t.batch.Delete(tab(tabMessage).id(e.ID))
+	t.delete(tab(tabMessage).id(e.ID))
 	k := tab(tabContent).bytes(e.Content.ID[:])
 	var row contentRow
 	if !t.get(k, &row) {
@@ -185,7 +186,7 @@ func (t *tx) drop(e *edit) {
 	if row.Refs--; row.Refs > 0 {
 		t.put(k, row)
 	} else {
-		t.batch.Delete(k)
+		t.delete(k)
 	}
 }
 

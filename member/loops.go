@@ -134,20 +134,12 @@ func (m *Engine) sweepOnce() error {
 
 // peers are the other members, for content replication.
 func (m *Engine) peers() []replica.Peer {
-	v := m.fsm.View()
-	defer v.Close()
-	b, _ := v.Boundary()
-	voter := map[mail.MemberID]bool{}
-	for _, id := range b.Voters {
-		voter[id] = true
-	}
-	for _, id := range b.Next {
-		voter[id] = true
-	}
-	var ps []replica.Peer
-	for p := range v.Members() {
+	s := m.fsm.Settings()
+	ps := make([]replica.Peer, 0, len(s.Members))
+	for _, p := range s.Members {
 		if p.ID != m.id.ID && p.Retired == 0 {
-			ps = append(ps, replica.Peer{ID: p.ID, Name: p.Name, Addr: p.Addr, Voter: voter[p.ID]})
+			voter := s.Voter(p.ID) || slices.Contains(s.Boundary.Next, p.ID)
+			ps = append(ps, replica.Peer{ID: p.ID, Name: p.Name, Addr: p.Addr, Voter: voter})
 		}
 	}
 	return ps
@@ -179,13 +171,11 @@ func (m *Engine) wish(holders []mail.MemberID) bool {
 	if !p.ShadowRedundancyEnabled {
 		return true
 	}
-	v := m.fsm.View()
-	defer v.Close()
-	b, _ := v.Boundary()
-	if !b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) }) {
+	s := m.fsm.Settings()
+	if !s.Boundary.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) }) {
 		return false
 	}
-	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(v, holders)
+	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(s, holders)
 }
 
 // enough reports whether the holders are a majority of the voters, the old set
@@ -195,15 +185,13 @@ func (m *Engine) enough(holders []mail.MemberID) bool {
 	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return true
 	}
-	v := m.fsm.View()
-	defer v.Close()
-	b, _ := v.Boundary()
+	b := &m.fsm.Settings().Boundary
 	return b.NextAt == 0 || b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) })
 }
 
-func (m *Engine) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
+func (m *Engine) remoteHolder(s *fsm.Settings, holders []mail.MemberID) bool {
 	remote := false
-	for mb := range v.Members() {
+	for _, mb := range s.Members {
 		if mb.Site == m.cfg.Site || mb.ID == m.id.ID || mb.Retired != 0 {
 			continue
 		}
@@ -216,10 +204,8 @@ func (m *Engine) remoteHolder(v *fsm.View, holders []mail.MemberID) bool {
 }
 
 func (m *Engine) isDown(id mail.MemberID) bool {
-	v := m.fsm.View()
-	defer v.Close()
-	mb, ok := v.Member(id)
-	return !ok || !mb.Up || mb.Retired != 0
+	mb := m.fsm.Settings().Member(id)
+	return mb == nil || !mb.Up || mb.Retired != 0
 }
 
 func (m *Engine) longestSpan() time.Duration {

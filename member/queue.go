@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"mailraft/cluster"
@@ -33,13 +32,11 @@ func (m *Engine) Ready() error {
 	case !m.node.Lease().Valid():
 		return mail.Replyf(421, "4.3.2", "this server has no contact to a quorum of its boundary; try another")
 	}
-	v := m.fsm.View()
-	defer v.Close()
-	b, _ := v.Boundary()
-	if !b.Opened {
+	s := m.fsm.Settings()
+	if !s.Boundary.Opened {
 		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
 	}
-	if self, ok := v.Member(m.id.ID); !ok || !self.Up || self.Draining || !slices.Contains(b.Voters, m.id.ID) {
+	if self := s.Member(m.id.ID); self == nil || !self.Up || self.Draining || !s.Voter(m.id.ID) {
 		return mail.Replyf(421, "4.3.2", "this server may not take mail now; try another")
 	}
 	return nil

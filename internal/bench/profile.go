@@ -20,7 +20,7 @@ func (p Plan) profile(ctx context.Context, s *system, c Cell) (wait func()) {
 	}
 	for _, m := range s.boundary.Members {
 		name := fmt.Sprintf("%s-%s-%s.pb.gz", s.name, m.Name, strings.NewReplacer(" ", "", ":", "x").Replace(c.String()))
-		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", m.HTTP, int((p.Warm+p.Time).Seconds()))
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", m.HTTP, int((p.Warm + p.Time).Seconds()))
 		wg.Go(func() {
 			if err := save(ctx, url, filepath.Join(p.Profiles, name)); err != nil {
 				fmt.Fprintf(p.Out, "no profile of %s: %v\n", m.Name, err)

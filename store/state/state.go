@@ -23,6 +23,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 )
@@ -63,6 +64,11 @@ func options(o Options) *pebble.Options {
 		Logger:                      log,
 		// Damage is told of by whoever met it. Pebble's own way is Fatalf.
 		EventListener: &pebble.EventListener{BackgroundError: log.background, DataCorruption: func(pebble.DataCorruptionInfo) {}},
+	}
+	// Most look-ups by a content id are for one that is not there: a filter
+	// spares them a block of every level.
+	for i := range po.Levels {
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	po.EnsureDefaults() // Replace writes tables with the same options
 	return po
