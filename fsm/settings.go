@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"slices"
+	"sync"
 
+	"mailraft/directory"
 	"mailraft/mail"
 )
 
@@ -13,6 +15,60 @@ type Settings struct {
 	Params   Params
 	Boundary Boundary
 	Members  []Member // by id
+	names    names
+}
+
+// names remembers what look-ups in the directory have found: nearly all mail
+// is for few domains, and most of it for addresses that had mail before. A
+// group is remembered only for not being one.
+type names struct {
+	mu        sync.Mutex
+	domains   map[string]found[directory.Domain]
+	mailboxes map[string]found[directory.Mailbox]
+	groups    map[string]struct{} // that are none
+}
+
+type found[T any] struct {
+	row T
+	ok  bool
+}
+
+// namesMax bounds each of the maps; who asks for names that are not there
+// makes them grow, too.
+const namesMax = 10_000
+
+// look is a look-up through the map that which chooses.
+func look[T any](n *names, which *map[string]found[T], name string, read func() (T, bool)) (T, bool) {
+	n.mu.Lock()
+	f, known := (*which)[name]
+	n.mu.Unlock()
+	if known {
+		return f.row, f.ok
+	}
+	f.row, f.ok = read()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if *which == nil || len(*which) >= namesMax {
+		*which = map[string]found[T]{}
+	}
+	(*which)[name] = f
+	return f.row, f.ok
+}
+
+func (n *names) noGroup(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.groups[name]
+	return ok
+}
+
+func (n *names) notGroup(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.groups == nil || len(n.groups) >= namesMax {
+		n.groups = map[string]struct{}{}
+	}
+	n.groups[name] = struct{}{}
 }
 
 // Member returns a member, or nil.
@@ -67,6 +123,11 @@ func (t *tx) deleteRange(low, high key) {
 
 func (t *tx) touch(k key) {
 	switch k[1] {
+	case tabDirectory:
+		if k[2] == 'g' { // a version of a group; what it is to a name does not change
+			return
+		}
+		t.known = nil
 	case tabParam, tabBoundary, tabMember:
 		t.known = nil
 	}

@@ -69,6 +69,21 @@ func (t Tables) Message(id mail.ID) (*Message, bool) {
 	return m, t.get(tab(tabMessage).id(id), m)
 }
 
+// MessageContents walks what the rows with from <= id say of their contents.
+func (t Tables) MessageContents(from mail.ID) iter.Seq2[mail.ID, mail.Content] {
+	return func(yield func(mail.ID, mail.Content) bool) {
+		for k, b := range t.Scan(tab(tabMessage).id(from), tab(tabMessage).end()) {
+			var row struct {
+				Content mail.Content `cbor:"2,keyasint"` // as in Message
+			}
+			t.decode(k, b, &row)
+			if !yield(lastID(k), row.Content) {
+				return
+			}
+		}
+	}
+}
+
 // Messages walks the rows with from <= id in order.
 func (t Tables) Messages(from mail.ID) iter.Seq[*Message] {
 	return func(yield func(*Message) bool) {
@@ -232,19 +247,37 @@ func (t Tables) Token(hash [32]byte) (k Token, ok bool) {
 
 // Domain implements directory.Lookup.
 func (t Tables) Domain(name string) (d directory.Domain, ok bool) {
-	ok = t.get(tab(tabDirectory).byte('d').text(name), &d)
-	return d, ok
+	read := func() (d directory.Domain, ok bool) {
+		ok = t.get(tab(tabDirectory).byte('d').text(name), &d)
+		return d, ok
+	}
+	if t.known == nil {
+		return read()
+	}
+	return look(&t.known.names, &t.known.names.domains, name, read)
 }
 
 // Mailbox implements directory.Lookup.
 func (t Tables) Mailbox(k string) (m directory.Mailbox, ok bool) {
-	ok = t.get(tab(tabDirectory).byte('m').text(k), &m)
-	return m, ok
+	read := func() (m directory.Mailbox, ok bool) {
+		ok = t.get(tab(tabDirectory).byte('m').text(k), &m)
+		return m, ok
+	}
+	if t.known == nil {
+		return read()
+	}
+	return look(&t.known.names, &t.known.names.mailboxes, k, read)
 }
 
 // Group implements directory.Lookup; version 0 is the current one.
 func (t Tables) Group(k string, version uint64) (g directory.Group, ok bool) {
+	if version == 0 && t.known != nil && t.known.names.noGroup(k) {
+		return g, false
+	}
 	if version == 0 && !t.get(tab(tabDirectory).byte('G').text(k), &version) {
+		if t.known != nil {
+			t.known.names.notGroup(k)
+		}
 		return g, false
 	}
 	var row groupRow

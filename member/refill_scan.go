@@ -112,11 +112,18 @@ func (r *refill) lookAtNew() (more bool) {
 		return false
 	}
 	n := 0
-	for m := range v.Messages(r.scan.next) {
+	for id, c := range v.MessageContents(r.scan.next) { // most are here: the rest of the row is not decoded
 		if n++; n > scanMax {
 			return true
 		}
-		r.scan.next = after(m.ID)
+		r.scan.next = after(id)
+		if _, ok := r.m.content.Stat(c.ID); ok {
+			continue
+		}
+		m, ok := v.Message(id)
+		if !ok {
+			continue
+		}
 		if a := r.absent(m); a != nil {
 			a.since = time.Now()
 			r.add([]*absent{a})

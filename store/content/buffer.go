@@ -35,9 +35,10 @@ func (b *buffer) free() {
 
 func (b *buffer) data() []byte { return b.b[headerLen:] }
 
-// grown returns a buffer of the next class with the same data; b is gone.
-func (b *buffer) grown() *buffer {
-	g := newBuffer(classes[b.class] + 1)
+// grown returns a larger buffer with the same data, and room for n bytes in
+// all; b is gone.
+func (b *buffer) grown(n int) *buffer {
+	g := newBuffer(max(n, classes[b.class]+1))
 	g.b = append(g.b, b.data()...)
 	b.free()
 	return g

@@ -50,7 +50,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 			w.buf = newBuffer(n)
 		}
 		if len(w.buf.b) == cap(w.buf.b) {
-			w.buf = w.buf.grown()
+			w.buf = w.buf.grown(min(len(w.buf.data())+len(p), chunkMax))
 		}
 		k := min(len(p), cap(w.buf.b)-len(w.buf.b))
 		w.buf.b = append(w.buf.b, p[:k]...)
