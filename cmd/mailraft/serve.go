@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"mailraft/member"
@@ -27,6 +28,7 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return badConfiguration(err)
 			}
+			collectLater()
 			return serve(cfg, newLogger(cfg))
 		},
 	}
@@ -54,6 +56,17 @@ func serve(cfg member.Config, log hclog.Logger) error {
 			log.Warn("starting anew", "reason", why)
 			m.Stop()
 		}
+	}
+}
+
+// collectLater lets the heap grow further than Go does by itself before garbage
+// is collected: what a member keeps is small (tens of megabytes, which a cache
+// makes up in good part), and what it lets go of with every message is not.
+// GOGC in the environment goes before, as does a memory limit in GOMEMLIMIT.
+func collectLater() {
+	const heapGrowth = 300 // percent
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
 	}
 }
 
