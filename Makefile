@@ -6,7 +6,7 @@ RACE = ./cluster/... ./store/... ./smtpd/... ./deliver/... ./admin/... ./member/
 FUZZTIME ?= 30s
 E2E = ./internal/e2e/...
 
-.PHONY: build test race lint e2e bench fuzz demo sim soak ci
+.PHONY: build test race lint e2e bench microbench fuzz demo sim soak ci
 
 build:
 	go build -o bin/mailraft ./cmd/mailraft
@@ -37,7 +37,12 @@ sim:
 soak:
 	SIM_TIME=$(SOAKTIME) SIM_FIRST=$$(date +%s) go test -count=1 -timeout 0 -v -run 'TestSeeds$$' ./internal/simulation
 
-bench:
+# How fast mail is taken, beside Postfix: writes docs/benchmarks.md. As root, a quarter of an hour.
+bench: build
+	[ -x /usr/sbin/postconf ] || apt-get install -qy --no-install-recommends postfix
+	bin/mailraft bench report
+
+microbench:
 	go test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target of the tree, one after the other.

@@ -17,7 +17,7 @@ import (
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "measure how fast mail is taken", Hidden: true,
-		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand()},
+		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchReportCommand()},
 	}
 }
 
@@ -81,7 +81,7 @@ func benchRoundsCommand() *cli.Command {
 	}
 }
 
-func runBenchRounds(c *cli.Context) (err error) {
+func runBenchRounds(c *cli.Context) error {
 	p := bench.Plan{Postfix: c.Bool("postfix"), Rounds: c.Int("rounds"), Time: c.Duration("time"), Warm: c.Duration("warm"),
 		OneByOne: c.Bool("one-by-one"), Leader: c.Bool("leader"), Profiles: c.String("profiles"), Out: c.App.Writer}
 	for _, text := range c.StringSlice("load") {
@@ -105,11 +105,43 @@ func runBenchRounds(c *cli.Context) (err error) {
 		}
 		p.Exes = []string{exe}
 	}
+	return inDirectory(c, &p, func() error {
+		rows, err := p.Run(c.Context)
+		bench.Table(c.App.Writer, rows)
+		return err
+	})
+}
+
+func inDirectory(c *cli.Context, p *bench.Plan, f func() error) (err error) {
 	if p.Dir, err = os.MkdirTemp(c.String("dir"), "mailraft-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(p.Dir)) }()
-	rows, err := p.Run(c.Context)
-	bench.Table(c.App.Writer, rows)
-	return err
+	return f()
+}
+
+// benchReportCommand is "make bench".
+func benchReportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "report", Usage: "measure everything, beside Postfix, and write the document",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "write", Value: "docs/benchmarks.md", Usage: "`FILE`"},
+			&cli.IntFlag{Name: "rounds", Value: 5},
+			&cli.DurationFlag{Name: "time", Value: 2 * time.Second},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
+		},
+		Action: func(c *cli.Context) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			p := bench.Plan{Exes: []string{exe}, Postfix: true, Rounds: c.Int("rounds"), Warm: 500 * time.Millisecond, Time: c.Duration("time"), Out: c.App.Writer}
+			for _, size := range []int{10 << 10, 75 << 10, 1 << 20} {
+				for _, sessions := range []int{1, 50, 100} {
+					p.Cells = append(p.Cells, bench.Cell{Size: size, Sessions: sessions})
+				}
+			}
+			return inDirectory(c, &p, func() error { return p.Report(c.Context, c.App.Version, c.String("write")) })
+		},
+	}
 }

@@ -33,6 +33,8 @@ type Plan struct {
 	Leader   bool   // load goes to the leader alone, and not to all members
 	Profiles string // directory for CPU profiles of the members, one of each run; "" is none
 	Out      io.Writer
+
+	after func(context.Context, *system, []Row) error // the rounds, with the last system
 }
 
 // Cell is one kind of load.
@@ -143,6 +145,9 @@ func (p Plan) Run(ctx context.Context) ([]Row, error) {
 					float64(run.CPU.Microseconds()), run.Written, run.Foreign, run.Errors, text(run.Err))
 			}
 		}
+	}
+	if p.after != nil {
+		return rows, p.after(ctx, systems[len(systems)-1], rows)
 	}
 	return rows, nil
 }
