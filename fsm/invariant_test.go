@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -21,6 +22,41 @@ func (m *machine) check() {
 	if err := invariants(v.Tables); err != nil {
 		m.t.Fatalf("at entry %d:\n%v", len(m.log), err)
 	}
+	if err := checkKnown(v.Tables); err != nil {
+		m.t.Fatalf("at entry %d:\n%v", len(m.log), err)
+	}
+}
+
+// checkKnown: what is remembered of the tables is what they say.
+func checkKnown(t Tables) error {
+	if t.known == nil {
+		return errors.New("the settings are not kept")
+	}
+	plain := t
+	plain.known = nil
+	kept, read := t.Settings(), plain.Settings()
+	if kept.Params != read.Params || !reflect.DeepEqual(kept.Boundary, read.Boundary) || !reflect.DeepEqual(kept.Members, read.Members) {
+		return fmt.Errorf("the settings are kept as %+v\nand are %+v", kept, read)
+	}
+	n := &kept.names
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, f := range n.domains {
+		if row, ok := plain.Domain(name); ok != f.ok || !reflect.DeepEqual(row, f.row) {
+			return fmt.Errorf("domain %s is kept as %+v, and is %+v", name, f, row)
+		}
+	}
+	for name, f := range n.mailboxes {
+		if row, ok := plain.Mailbox(name); ok != f.ok || !reflect.DeepEqual(row, f.row) {
+			return fmt.Errorf("mailbox %s is kept as %+v, and is %+v", name, f, row)
+		}
+	}
+	for name := range n.groups {
+		if _, ok := plain.Group(name, 0); ok {
+			return fmt.Errorf("%s is kept as no group, and is one", name)
+		}
+	}
+	return nil
 }
 
 // invariants are the rules. See DESIGN.md, "What holds after every entry".
