@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -230,16 +231,19 @@ func (p Plan) measure(ctx context.Context, s *system, c Cell) (Run, error) {
 	}
 	look := func() moment { return moment{used(s.pids()), own(), busy()} }
 	var begin, end moment
-	timers := []*time.Timer{
-		time.AfterFunc(p.Warm, func() { begin = look() }),
-		time.AfterFunc(p.Warm+p.Time-10*time.Millisecond, func() { end = look() }),
-	}
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		if sleep(ctx, p.Warm) == nil {
+			begin = look()
+		}
+		if sleep(ctx, p.Time-20*time.Millisecond) == nil { // before the sessions end
+			end = look()
+		}
+	})
 	profiled := p.profile(ctx, s, c)
 	run := Run{Result: load.Run(ctx)}
 	profiled()
-	for _, t := range timers {
-		t.Stop()
-	}
+	looking.Wait()
 	if err := ctx.Err(); err != nil {
 		return run, err
 	}
