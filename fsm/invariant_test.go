@@ -228,15 +228,15 @@ func checkSubmissions(t Tables, bad func(string, ...any)) {
 // A rule that is broken is found: else the tests that use them prove nothing.
 func TestInvariantsSeeDamage(t *testing.T) {
 	for name, damage := range map[string]func(*tx, *edit){
-		"index key gone":      func(t *tx, e *edit) { t.batch.Delete(e.before[0]) },
-		"index key too many":  func(t *tx, e *edit) { t.batch.Set(tab(tabNeed).id(e.ID), nil) },
-		"content not counted": func(t *tx, e *edit) { t.batch.Delete(tab(tabContent).bytes(e.Content.ID[:])) },
+		"index key gone":      func(t *tx, e *edit) { t.delete(e.before[0]) },
+		"index key too many":  func(t *tx, e *edit) { t.set(tab(tabNeed).id(e.ID), nil) },
+		"content not counted": func(t *tx, e *edit) { t.delete(tab(tabContent).bytes(e.Content.ID[:])) },
 		"own shadow":          func(t *tx, e *edit) { e.Shadow = e.Primary; t.save(e) },
 		"nobody pending":      func(t *tx, e *edit) { e.Recipients = nil; t.save(e) },
 		"held for ever":       func(t *tx, e *edit) { e.Held = true; t.save(e) },
 		"owner is nobody":     func(t *tx, e *edit) { e.Primary = 99; t.save(e) },
 		"answer kept for ever": func(t *tx, e *edit) {
-			t.batch.DeleteRange(tab(tabSubmitted), tab(tabSubmitted).end())
+			t.deleteRange(tab(tabSubmitted), tab(tabSubmitted).end())
 		},
 	} {
 		m := newMachine(t)

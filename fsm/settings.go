@@ -104,8 +104,9 @@ func (f *FSM) Settings() *Settings {
 	return v.Settings()
 }
 
-// set, delete and deleteRange are how an entry changes rows. What is known of
-// the settings is forgotten with the first change of one of their rows.
+// set, delete and deleteRange are the only ways in which an entry changes rows:
+// what is known of the settings is forgotten with the first change of one of
+// theirs.
 func (t *tx) set(k key, value []byte) {
 	t.touch(k)
 	t.rows.Set(k, value)
