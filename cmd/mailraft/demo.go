@@ -30,7 +30,7 @@ const (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "start a boundary, send mail, kill the leader, and count: nothing is lost",
+		Usage: "start a boundary, send mail, kill the leader, wipe a disk, and count: nothing is lost",
 		Action: func(c *cli.Context) error {
 			ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer cancel()
@@ -51,6 +51,7 @@ type demo struct {
 	mu       sync.Mutex // guards out while the progress bar is drawn
 	leader   time.Duration
 	takeover time.Duration
+	refill   time.Duration
 	owned    int // messages that the killed member owned
 }
 
@@ -80,6 +81,9 @@ func runDemo(ctx context.Context, out io.Writer) (err error) {
 	d := &demo{out: out, b: b, ledger: ledger.New(), mail: filepath.Join(dir, "mail")}
 	fmt.Fprintf(out, "Ready after %s: %s.\n\n", seconds(time.Since(began)), d.addresses())
 	if err := d.send(ctx); err != nil {
+		return err
+	}
+	if err := d.wipe(ctx); err != nil {
 		return err
 	}
 	return d.result(ctx)
@@ -221,6 +225,40 @@ func (d *demo) takenOver(ctx context.Context, victim *loopback.Member, killed ti
 	return nil
 }
 
+// wipe removes the data of a member that does not lead, lets it join anew under
+// its name, and waits until it has everything again.
+func (d *demo) wipe(ctx context.Context) error {
+	victim := d.b.Members[len(d.b.Members)-1]
+	if leader, err := d.b.Leader(ctx); err != nil {
+		return err
+	} else if leader == victim {
+		victim = d.b.Members[0]
+	}
+	d.say("  the disk of %s is wiped", victim.Name)
+	began := time.Now()
+	if err := d.b.Replace(ctx, victim); err != nil {
+		return err
+	}
+	err := poll(ctx, func() (bool, error) {
+		s, err := d.b.Status(ctx, victim)
+		if err != nil || s.Member.ContentMissing > 0 || s.Member.Lag > 0 {
+			return false, nil
+		}
+		for _, m := range s.Members {
+			if m.Name == victim.Name && m.State == "up" && m.Role != "non-voter" {
+				d.refill = time.Since(began)
+				d.say("  %s has joined anew, has all %s again, and votes after %s", victim.Name, mail.FormatSize(s.Member.ContentBytes>>20<<20), seconds(d.refill))
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until %s is filled: %w", victim.Name, err)
+	}
+	return nil
+}
+
 // result waits until what was accepted is delivered, and prints the table.
 func (d *demo) result(ctx context.Context) error {
 	var a ledger.Audit
@@ -232,8 +270,9 @@ func (d *demo) result(ctx context.Context) error {
 		return err
 	}
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "accepted\tdelivered\tlost\tdamaged\tduplicated\tnew leader\ttakeover\t")
-	fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", a.Accepted, a.Delivered, len(a.Lost), len(a.Damaged), a.Duplicates, seconds(d.leader), seconds(d.takeover))
+	fmt.Fprintln(w, "accepted\tdelivered\tlost\tdamaged\tduplicated\tnew leader\ttakeover\trefill\t")
+	fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", a.Accepted, a.Delivered, len(a.Lost), len(a.Damaged), a.Duplicates,
+		seconds(d.leader), seconds(d.takeover), seconds(d.refill))
 	if err := w.Flush(); err != nil {
 		return err
 	}
