@@ -206,14 +206,14 @@ func (s *Steward) tick(ctx context.Context, term uint64) error {
 	if s.ticked != 0 && now-s.ticked < tickEvery {
 		return nil
 	}
-	known := map[mail.MemberID]uint64{}
+	known := map[mail.MemberID]fsm.Member{}
 	for _, m := range s.members() {
-		known[m.ID] = m.Complete
+		known[m.ID] = m
 	}
 	var t fsm.Tick
 	for _, r := range s.node.Reports() {
-		if was, ok := known[r.Member]; ok && r.Complete > was {
-			t.Complete = append(t.Complete, fsm.Complete{Member: r.Member, Index: r.Complete})
+		if was, ok := known[r.Member]; ok && (r.Complete > was.Complete || r.Commit > was.Commit || r.Starts > was.Starts) {
+			t.Complete = append(t.Complete, fsm.Complete{Member: r.Member, Index: r.Complete, Commit: r.Commit, Starts: r.Starts})
 		}
 	}
 	s.ticked = now

@@ -44,12 +44,31 @@ func (t *tx) termStart(c TermStart) Answer {
 
 func (t *tx) tick(c Tick) Answer {
 	for _, r := range c.Complete {
-		if m, ok := t.Member(r.Member); ok && r.Index > m.Complete && r.Index <= t.at.Index {
-			m.Complete = r.Index
+		m, ok := t.Member(r.Member)
+		if !ok || r.Index > t.at.Index || r.Commit > t.at.Index {
+			continue
+		}
+		was := m.Complete + m.Commit + m.Starts
+		m.Complete, m.Commit, m.Starts = max(m.Complete, r.Index), max(m.Commit, r.Commit), max(m.Starts, r.Starts)
+		if m.Complete+m.Commit+m.Starts != was {
 			t.put(tab(tabMember).mem(m.ID), m)
 		}
 	}
 	return Answer{}
+}
+
+// memberCert applies MemberCert.
+func (t *tx) memberCert(c MemberCert) Answer {
+	m, ok := t.Member(c.Member)
+	if !ok || m.Retired != 0 {
+		return refuse(550, "5.1.0", "there is no member %s", c.Member)
+	}
+	if m.Serial == c.Serial {
+		return Answer{}
+	}
+	m.Serial = c.Serial
+	t.put(tab(tabMember).mem(m.ID), m)
+	return Answer{Count: 1}
 }
 
 // configuration records who votes, as of the entry that says so.
@@ -153,7 +172,7 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	m := c.Member
 	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
 	m.Retired, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = 0, false, 0, 0, 0, nil
-	m.Handed, m.By, m.Reason = 0, "", ""
+	m.Handed, m.By, m.Reason, m.Commit, m.Starts = 0, "", "", 0, 0
 	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{}

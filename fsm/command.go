@@ -29,11 +29,19 @@ type Tick struct {
 	Complete []Complete `cbor:"1,keyasint,omitempty"`
 }
 
+// MemberCert records the certificate that a member has renewed.
+type MemberCert struct {
+	Member mail.MemberID `cbor:"1,keyasint"`
+	Serial string        `cbor:"2,keyasint"`
+}
+
 // Complete says: this member has synced all content that rows made at or
 // before Index name.
 type Complete struct {
 	Member mail.MemberID `cbor:"1,keyasint"`
 	Index  uint64        `cbor:"2,keyasint"`
+	Commit uint64        `cbor:"3,keyasint,omitempty"` // it has said that it knows the log to be committed up to there
+	Starts uint64        `cbor:"4,keyasint,omitempty"` // how often its data directory was opened
 }
 
 // Accept puts a message into the active queue of its primary server and the

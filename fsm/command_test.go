@@ -43,6 +43,9 @@ func init() {
 		"member-remove": (*script).memberRemove,
 		"drain":         (*script).drain,
 		"hand-over":     (*script).handOver,
+		"member-cert": func(s *script, a args) string {
+			return s.apply(KindMemberCert, MemberCert{Member: s.member(a.word(0)), Serial: a.word(1)})
+		},
 		"member-set": func(s *script, a args) string {
 			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
 		},

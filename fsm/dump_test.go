@@ -161,7 +161,7 @@ func (s *script) dumpMembers(v *View, _ args) (out string) {
 
 func (s *script) dumpFormers(v *View, _ args) (out string) {
 	for f := range v.Formers() {
-		out += strings.TrimSpace(fmt.Sprintf("%s %s %s at=%s heir=%s %s", name(f.ID), f.Name, f.How, clock(f.At), name(f.Heir), f.Reason)) + "\n"
+		out += strings.Join(strings.Fields(fmt.Sprintf("%s %s %s at=%s heir=%s %s %s", name(f.ID), f.Name, f.How, clock(f.At), name(f.Heir), f.Serial, f.Reason)), " ") + "\n"
 	}
 	return out
 }

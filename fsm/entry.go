@@ -43,6 +43,7 @@ const (
 	KindDrain        Kind = 35 // Drain: a member is drained, or not any more
 	KindHandOver     Kind = 36 // HandOver: a draining member gives its messages away
 	KindMemberSet    Kind = 37 // MemberSet: a member has another address
+	KindMemberCert   Kind = 38 // MemberCert: a member has renewed its certificate
 	kindSkippable    Kind = 0x80
 	headerSize            = 10
 	version          byte = 1

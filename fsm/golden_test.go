@@ -65,6 +65,7 @@ var golden = map[Kind]struct {
 	KindVotersAbort:  {"voters-abort", VotersAbort{At: 18, Term: 7}},
 	KindMemberRemove: {"member-remove", MemberRemove{Member: m2, Now: true, By: "op", Reason: "sold"}},
 	KindDrain:        {"drain", Drain{Member: m2, Stop: true, By: "op", Reason: "disk"}},
+	KindMemberCert:   {"member-cert", MemberCert{Member: m2, Serial: "4f"}},
 	KindMemberSet:    {"member-set", MemberSet{Member: m2, Addr: "192.0.2.9:8025", By: "op", Reason: "moved"}},
 	KindHandOver:     {"hand-over", HandOver{Member: m2, IDs: []mail.ID{goldenID}, After: 3}},
 	KindMark:         {"mark", Mark{}},

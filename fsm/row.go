@@ -121,6 +121,8 @@ type Member struct {
 	Handed   uint64        `cbor:"36,keyasint,omitempty"`          // counts what makes earlier HandOvers void
 	By       string        `cbor:"37,keyasint,omitempty"`          // who drains or removes it
 	Reason   string        `cbor:"38,keyasint,omitempty"`
+	Commit   uint64        `cbor:"39,keyasint,omitempty"` // highest commit index that it has reported: its log cannot end before
+	Starts   uint64        `cbor:"40,keyasint,omitempty"` // highest start counter that it has reported
 }
 
 // takes reports whether something may be given to the member: it is up, and to

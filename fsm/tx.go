@@ -86,6 +86,7 @@ func init() {
 		KindVotersAbort:  handler((*tx).votersAbort),
 		KindMemberRemove: handler((*tx).memberRemove),
 		KindDrain:        handler((*tx).drain),
+		KindMemberCert:   handler((*tx).memberCert),
 		KindMemberSet:    handler((*tx).memberSet),
 		KindHandOver:     handler((*tx).handOverOwn),
 		KindMark:         handler(func(t *tx, _ Mark) Answer { return Answer{} }),

@@ -42,7 +42,7 @@ func Init(c Config, boundaryName string, set map[string]string) (*Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	cert, serial, err := issue(ca, csr, id)
+	cert, serial, err := issue(ca, csr, id, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +79,8 @@ func newIdentity(c Config, boundary string) (id *Identity, keyPEM, csr []byte, e
 	return &Identity{ID: m, Name: c.Name, Boundary: boundary, Addr: c.Cluster.Advertise}, keyPEM, csr, err
 }
 
-func issue(ca *pki.CA, csr []byte, id *Identity) (cert []byte, serial string, err error) {
-	cert, err = ca.Issue(csr, pki.Identity{Boundary: id.Boundary, Role: pki.RoleMember, Member: id.ID, Name: id.Name}, time.Now(), pki.CertLife)
+func issue(ca *pki.CA, csr []byte, id *Identity, now time.Time) (cert []byte, serial string, err error) {
+	cert, err = ca.Issue(csr, pki.Identity{Boundary: id.Boundary, Role: pki.RoleMember, Member: id.ID, Name: id.Name}, now, pki.CertLife)
 	if err != nil {
 		return nil, "", err
 	}

@@ -141,7 +141,7 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		Lag:       number("last_log_index") - min(number("last_log_index"), max(applied, number("applied_index"))),
 		LeaseLeft: mail.Duration(max(m.node.Lease().Left(), 0).Milliseconds()), DiskFree: disk.Free, DiskTotal: diskTotal(m.cfg.Dir),
 		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: int(refill.Missing), Refill: refill, Scrub: m.scrub.status(),
-		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Cert.Leaf.NotAfter),
+		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
 		Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
 	s.TimeTrusted, s.Peers = seen.Trusted, seen.Peers

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"mailraft/cluster/port"
@@ -26,7 +27,7 @@ type Identity struct {
 	Starts   uint64        `json:"starts"` // how often the directory was opened
 
 	dir         string
-	credentials port.Credentials
+	credentials atomic.Pointer[port.Credentials]
 	secret      []byte
 }
 
@@ -79,9 +80,11 @@ func openIdentity(dir string) (*Identity, error) {
 	if id.secret, err = os.ReadFile(filepath.Join(d, fileSecret)); err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
-	if id.credentials, err = readCredentials(d); err != nil {
+	credentials, err := readCredentials(d)
+	if err != nil {
 		return nil, err
 	}
+	id.credentials.Store(&credentials)
 	id.Starts++
 	return id, id.write()
 }

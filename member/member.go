@@ -76,13 +76,13 @@ func (m *Member) openDirectory() error {
 }
 
 func (m *Member) openCluster() (err error) {
-	m.port, err = port.Listen(port.Config{Addr: m.cfg.Cluster.Listen, Credentials: func() port.Credentials { return m.id.credentials },
+	m.port, err = port.Listen(port.Config{Addr: m.cfg.Cluster.Listen, Credentials: func() port.Credentials { return *m.id.credentials.Load() },
 		Allow: m.allow, Logger: m.log.Named("port")})
 	if err != nil {
 		return fmt.Errorf("open cluster port %s: %w", m.cfg.Cluster.Listen, err)
 	}
 	m.onClose(func() { m.closed("cluster port", m.port.Close()) })
-	tr, err := transport.New(m.port, m.id.Addr, m.log.Named("raft"))
+	tr, err := transport.New(m.port, m.id.Addr, m.log.Named("raft"), transport.WithHello(newHello(m.Engine)))
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,7 @@ func (m *Member) run() {
 	m.Serve(m.port.Listener(port.Content))
 	m.work.Go(func() { m.serveJoins(m.port.Listener(port.Join)) })
 	m.work.Go(m.followFormers)
+	m.work.Go(m.keepCertificate)
 	m.work.Go(func() { m.served("link", link.Serve(m.ctx, m.port.Listener(port.Link), m.handle)) })
 	m.work.Go(func() {
 		if err := m.found(m.ctx); err != nil && m.ctx.Err() == nil {

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -31,6 +32,16 @@ func NewRequest(rand io.Reader) (keyPEM, csrDER []byte, err error) {
 		return nil, nil, fmt.Errorf("make certificate request: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csrDER, nil
+}
+
+// RequestFor makes another request for a key that there is, to renew its
+// certificate.
+func RequestFor(key crypto.Signer, rand io.Reader) (csrDER []byte, err error) {
+	csrDER, err = x509.CreateCertificateRequest(rand, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	return csrDER, nil
 }
 
 // EncodeCert is a certificate in PEM, as files hold it beside their key.
