@@ -115,7 +115,10 @@ func (m *Engine) sweep() {
 func (m *Engine) sweepOnce() error {
 	v := m.fsm.View() // clock and rows of one moment
 	defer v.Close()
-	now := v.Tables.Applied().Time
+	return m.sweepAt(v, v.Tables.Applied().Time)
+}
+
+func (m *Engine) sweepAt(v *fsm.View, now mail.Time) error {
 	live := func(c mail.Content) bool {
 		if _, ok := v.HasContent(c.ID); ok {
 			return true

@@ -24,6 +24,8 @@ type refill struct {
 	pace  pace
 	scan  scan // owned by run
 
+	looked atomic.Int64 // rows, since the start
+
 	mu      sync.Mutex
 	missing map[mail.ContentID]*absent // guarded by mu
 	due     []*absent                  // to be delivered; guarded by mu

@@ -186,6 +186,7 @@ func (r *refill) lookBack() (more bool) {
 
 // absent is the content of a row, if it is not here.
 func (r *refill) absent(m *fsm.Message) *absent {
+	r.looked.Add(1)
 	if _, ok := r.m.content.Stat(m.Content.ID); ok {
 		return nil
 	}

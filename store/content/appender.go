@@ -37,7 +37,11 @@ func (a *appender) run() {
 			break
 		}
 		for i, r := range batch {
-			a.append(r)
+			if r.roll {
+				a.roll()
+			} else {
+				a.append(r)
+			}
 			batch[i] = nil
 		}
 		a.flush()

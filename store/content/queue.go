@@ -12,6 +12,7 @@ type request struct {
 	buf    *buffer // nil in an end record, whose data only the appender knows
 	header header
 	done   func(error) // nil for a chunk
+	roll   bool        // no record: the open segment is to be ended
 }
 
 // recordLen is the length of the whole record.

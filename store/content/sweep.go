@@ -60,6 +60,7 @@ func (s *Store) Sweep(live func(mail.Content) bool, flush func() error) (SweepSt
 	if err := w.mark(live); err != nil {
 		return w.stats, fmt.Errorf("sweep: %w", err)
 	}
+	w.endDead(live)
 	dead, sparse := w.judge()
 	if len(dead)+len(sparse) == 0 {
 		return w.stats, nil
@@ -136,6 +137,34 @@ func (w *sweep) mark(live func(mail.Content) bool) error {
 		}
 	}
 	return nil
+}
+
+// endDead ends the open segment if nothing in it is wanted, so that the next
+// sweep removes it: where no mail comes any more nothing else would.
+func (w *sweep) endDead(live func(mail.Content) bool) {
+	w.mu.RLock()
+	number, written := w.Store.open.number, w.openEnd > segmentHeaderLen
+	used := len(w.openIndex) > 0
+	entries := make([]entry, 0, len(w.openIndex))
+	for _, e := range w.openIndex { // sorted below
+		entries = append(entries, e)
+	}
+	for _, u := range w.uploads { // only sets a flag: the order does not matter
+		for _, x := range u.extents {
+			written = written && x.segment != number
+		}
+	}
+	w.mu.RUnlock()
+	if !written || !used {
+		return
+	}
+	sortEntries(entries)
+	for _, e := range entries {
+		if live(e.Content) {
+			return
+		}
+	}
+	_ = w.queue.put(false, &request{roll: true}) // a store that is closed ends it anyway
 }
 
 // pin keeps the segments of contents that end in the open one as they are,

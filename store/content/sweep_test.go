@@ -87,7 +87,7 @@ func TestSweepFlush(t *testing.T) {
 	asked := 0
 	live := func(mail.Content) bool { asked++; return false }
 	_, err := s.Sweep(live, func() error {
-		if asked != 30 || len(names(t, fs, segmentSuffix)) != 4 {
+		if asked != 35 || len(names(t, fs, segmentSuffix)) != 4 {
 			t.Errorf("flush after %d questions with segments %v", asked, names(t, fs, segmentSuffix))
 		}
 		return io.ErrShortWrite
@@ -191,4 +191,22 @@ func TestSweepDamaged(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	mustGet(t, s, 3, 1000)
+}
+
+// Where no mail comes any more the last segment goes too.
+func TestSweepEndsADeadSegment(t *testing.T) {
+	s := filled(t, vfs.NewMem(), 5)
+	defer s.Close()
+	mustSweep(t, s, liveOnly(3))
+	mustSweep(t, s, liveOnly(3))
+	if st := s.Stats(); st.Contents != 5 || st.Segments != 1 {
+		t.Fatalf("one is wanted: %+v", st)
+	}
+	mustSweep(t, s, liveOnly())
+	mustPut(t, s, 9, 1000) // behind the end of the segment: that was asked for before
+	st := mustSweep(t, s, liveOnly(9))
+	if st.Removed != 1 || s.Stats().Contents != 1 {
+		t.Errorf("%+v, left %+v", st, s.Stats())
+	}
+	mustGet(t, s, 9, 1000)
 }
