@@ -41,6 +41,8 @@ type MemberStatus struct {
 	Uptime          mail.Duration `json:"uptime"`
 	Draining        bool          `json:"draining,omitempty"`
 	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
+
+	Refills map[mail.MemberID]Refill `json:"-"` // of all members that answer
 }
 
 // Refill is how far a member is with fetching content that it lacks. The
@@ -134,6 +136,7 @@ type MemberInfo struct {
 	Joined   mail.Time     `json:"joined,omitzero"`
 	Complete uint64        `json:"complete"`
 	Seen     *PeerStatus   `json:"seen,omitempty"`
+	Refill   *Refill       `json:"refill,omitempty"`  // as it says itself
 	Drained  mail.Time     `json:"drained,omitzero"`  // draining: since when nothing is left with it
 	Leaving  bool          `json:"leaving,omitempty"` // it is removed when it is drained
 	Left     int           `json:"left,omitempty"`    // draining, retired: messages that named it at the last look
@@ -204,6 +207,9 @@ func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
 		}
 		if k := slices.IndexFunc(self.Peers, func(p PeerStatus) bool { return p.ID == m.ID }); k >= 0 {
 			i.Seen = &self.Peers[k]
+		}
+		if r, ok := self.Refills[m.ID]; ok {
+			i.Refill = &r
 		}
 		list = append(list, i)
 	}

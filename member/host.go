@@ -145,6 +145,7 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
 	s.TimeTrusted, s.Peers = seen.Trusted, seen.Peers
+	s.Refills = m.progress(ctx)
 	return s
 }
 

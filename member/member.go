@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -115,6 +116,8 @@ func (m *Member) served(what string, err error) {
 // handle answers requests of other members.
 func (m *Member) handle(ctx context.Context, peer pki.Identity, kind byte, body []byte) ([]byte, error) {
 	switch kind {
+	case kindProgress:
+		return json.Marshal(m.refill.status())
 	case kindStatus:
 		return m.handleStatus(ctx)
 	case kindFresh:

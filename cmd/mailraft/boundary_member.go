@@ -8,6 +8,7 @@ import (
 	"mailraft/admin"
 	"mailraft/mail"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 )
 
@@ -66,5 +67,23 @@ func memberNote(now mail.Time, m admin.MemberInfo) string {
 	if m.Gap != nil {
 		notes = append(notes, "lost its Safety Net of before "+m.Gap.Until.String())
 	}
+	if m.Refill != nil && (m.Refill.Missing > 0 || m.Refill.Counting) {
+		notes = append(notes, refillText(*m.Refill))
+	}
 	return strings.Join(notes, ", ")
+}
+
+// refillText says what a member has yet to fetch.
+func refillText(r admin.Refill) string {
+	text := fmt.Sprintf("%s contents (%s) to fetch", humanize.Comma(r.Missing), size(r.MissingBytes))
+	if r.Counting {
+		text = "at least " + text
+	}
+	if r.Unavailable > 0 {
+		text += fmt.Sprintf(", %s of them at no member that is up", humanize.Comma(r.Unavailable))
+	}
+	if r.Left > 0 {
+		text += ", about " + brief(r.Left.Std())
+	}
+	return text
 }

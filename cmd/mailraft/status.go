@@ -87,7 +87,13 @@ func printStatus(w io.Writer, st admin.Status) {
 	fmt.Fprintf(w, "        disk %s free of %s; content %s in %s, state %s, log %s\n", size(m.DiskFree), size(m.DiskTotal),
 		size(m.ContentBytes), english.Plural(m.ContentSegments, "segment", ""), size(m.StateBytes), size(m.LogBytes))
 	if m.ContentMissing > 0 {
-		fmt.Fprintf(w, "        %s contents are still to be fetched from other members\n", humanize.Comma(int64(m.ContentMissing)))
+		fmt.Fprintf(w, "        %s\n", refillText(m.Refill))
+	}
+	if m.Refill.Damaged > 0 {
+		fmt.Fprintf(w, "        %d contents were found damaged, %d were fetched again\n", m.Refill.Damaged, m.Refill.Repaired)
+	}
+	if m.Scrub.Found > 0 {
+		fmt.Fprintf(w, "        last found %s: %s\n", since(now, m.Scrub.LastAt), m.Scrub.LastFound)
 	}
 	fmt.Fprintf(w, "        certificate ends %s; applied %d of %d, as of index %d\n", orDash(m.CertNotAfter.String()), m.AppliedIndex, m.CommitIndex, st.As.Index)
 }
