@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -62,9 +63,15 @@ func take(c net.Conn, took *atomic.Int64) {
 func TestLoad(t *testing.T) {
 	addr, took := taker(t)
 	for _, oneByOne := range []bool{false, true} {
-		l := Load{Targets: []string{addr}, Sessions: 3, Size: 5000, Time: 100 * time.Millisecond, To: Recipient, OneByOne: oneByOne}
-		r := l.Run(t.Context())
-		if r.Err != nil || r.Messages == 0 || len(r.Latencies) != r.Messages || r.Percentile(50) > r.Percentile(99) {
+		ctx, enough := context.WithCancel(t.Context())
+		l := Load{Targets: []string{addr}, Sessions: 3, Size: 5000, Time: time.Hour, To: Recipient, OneByOne: oneByOne}
+		l.Progress = func(n int) {
+			if n == 50 {
+				enough()
+			}
+		}
+		r := l.Run(ctx)
+		if r.Messages < 50 || len(r.Latencies) != r.Messages || r.Percentile(50) > r.Percentile(99) {
 			t.Errorf("%d messages, %d latencies, error %v", r.Messages, len(r.Latencies), r.Err)
 		}
 		if n := took.Load(); n < int64(r.Messages) {

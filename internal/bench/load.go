@@ -66,6 +66,7 @@ func (l Load) Run(ctx context.Context) Result {
 	var r Result
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	lines() // takes a while the first time
 	begin := time.Now().Add(l.Warm)
 	end := begin.Add(l.Time)
 	ctx, cancel := context.WithDeadline(ctx, end.Add(time.Minute))

@@ -55,6 +55,9 @@ func (p Plan) write(w io.Writer, host string, rows []Row, f Figures) {
 	}
 	fmt.Fprintf(w, "\nProcessor time that neither the system nor the generator used during a run (other work, and the kernel's own threads): median %.2f, most %.2f processors.\n",
 		median(foreign), foreign[len(foreign)-1])
+	if median(foreign) > busyMost {
+		io.WriteString(w, busyText)
+	}
 	fmt.Fprintf(w, figures, f.RSS>>20, f.Idle, f.IdleRSS>>20, f.Loaded>>20, kills, f.Leader.Seconds(), kills, f.Owned, f.Takeover.Seconds(),
 		f.Rows, f.Stopped.Seconds(), f.Rows, f.Killed.Seconds())
 	io.WriteString(w, limits)
@@ -83,6 +86,12 @@ same disk. So mailraft syncs three copies of everything, on processors that it s
 - CPU: of all processes of the system, the three members together.
 
 `
+
+// busyMost is more than the kernel's threads need for the disk.
+const (
+	busyMost = 0.5
+	busyText = "\n**The machine was busy with something else. These ratios say little: measure again on one that is not.**\n"
+)
 
 const figures = `
 ## Other figures
