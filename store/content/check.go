@@ -72,7 +72,7 @@ type Report struct {
 // neither a lock nor a torn end, which the next Open takes care of. each is
 // called with every content, bad with every damage.
 func Check(fsys vfs.FS, dir string, each func(mail.Content), bad func(error)) (Report, error) {
-	c := &checker{Store: &Store{Options: Options{FS: fsys, Dir: dir}}, each: each, bad: bad}
+	c := &checker{Store: &Store{Options: Options{FS: fsys, Dir: dir}}, each: each, bad: bad, names: map[uint32]name{}}
 	files, err := fsys.List(dir)
 	if err != nil {
 		return c.r, fmt.Errorf("check content: %w", err)
@@ -83,6 +83,7 @@ func Check(fsys vfs.FS, dir string, each func(mail.Content), bad func(error)) (R
 		if !ok || suffix != segmentSuffix {
 			continue
 		}
+		c.names[n.number] = n
 		if err := c.segment(n); err != nil {
 			return c.r, fmt.Errorf("check segment %s: %w", n, err)
 		}
@@ -92,9 +93,10 @@ func Check(fsys vfs.FS, dir string, each func(mail.Content), bad func(error)) (R
 
 type checker struct {
 	*Store
-	each func(mail.Content)
-	bad  func(error)
-	r    Report
+	each  func(mail.Content)
+	bad   func(error)
+	r     Report
+	names map[uint32]name // of the segments so far
 }
 
 func (c *checker) segment(n name) error {
@@ -118,7 +120,7 @@ func (c *checker) segment(n name) error {
 	case errors.Is(err, fs.ErrNotExist): // it was open: an end may be torn
 		c.holes(n, sc, sc.proof)
 		for _, e := range sc.entries {
-			c.found(e)
+			c.found(n, e)
 		}
 		return nil
 	case errors.Is(err, errRecord):
@@ -131,7 +133,9 @@ func (c *checker) segment(n name) error {
 	if sc.size < g.end {
 		c.bad(fmt.Errorf("segment %s has %d bytes of %d: %w", n, sc.size, g.end, ErrDamaged))
 	}
-	c.holes(n, sc, g.end)
+	// A hole that no content of the index lies in was made good: the content was
+	// fetched again, to another segment. But the header is in no index.
+	c.holes(n, sc, segmentHeaderLen)
 	for i := range g.blocks() {
 		es, err := c.block(g, i, nil)
 		if err != nil {
@@ -143,7 +147,7 @@ func (c *checker) segment(n name) error {
 				c.bad(damaged(e.ID, n.number, e.off, errRecord))
 				continue
 			}
-			c.found(e)
+			c.found(n, e)
 		}
 	}
 	return nil
@@ -158,7 +162,43 @@ func (c *checker) holes(n name, sc scan, end int64) {
 	}
 }
 
-func (c *checker) found(e entry) {
+// found counts a content whose records in its last segment are whole, if those
+// in earlier ones are too.
+func (c *checker) found(n name, e entry) {
+	if e.span > 0 {
+		if err := c.pieces(n, e); err != nil {
+			c.bad(err)
+			return
+		}
+	}
 	c.r.Contents++
 	c.each(e.Content)
+}
+
+// pieces reads what a content has in other segments. Where a segment is not
+// there any more, a newer copy was made of it.
+func (c *checker) pieces(n name, e entry) error {
+	es, err := c.extents(n, e)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, headerLen+chunkMax)
+	for _, x := range es {
+		at, ok := c.names[x.segment]
+		if !ok || x.segment == n.number {
+			continue
+		}
+		f, err := c.openSegment(at)
+		if err != nil {
+			return err
+		}
+		_, err = readRecord(f, at, x.off, b[:headerLen+int(x.length)])
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return damaged(e.ID, x.segment, x.off, err)
+		}
+	}
+	return nil
 }

@@ -109,3 +109,46 @@ func TestReadThroughFindsDamage(t *testing.T) {
 		t.Error("went on though told to stop")
 	}
 }
+
+// A piece of a large content lies in an earlier segment than its end: damage
+// there is found; and damage that was made good is none any more.
+func TestCheckFollowsPieces(t *testing.T) {
+	mem := vfs.NewMem()
+	s := mustOpen(t, Options{FS: mem, SegmentSize: 300 << 10})
+	mustPut(t, s, 1, 1<<20)
+	s.Close()
+	run := func() (contents, bads int) {
+		if _, err := Check(mem, "content", func(mail.Content) { contents++ }, func(error) { bads++ }); err != nil {
+			t.Fatal(err)
+		}
+		return contents, bads
+	}
+	if n, bad := run(); n != 1 || bad != 0 {
+		t.Fatalf("whole: %d contents, %d damages", n, bad)
+	}
+	first := names(t, mem, segmentSuffix)[0]
+	b := readFile(t, mem, first)
+	b[len(b)/2] ^= 1
+	writeFile(t, mem, first, b)
+	if n, bad := run(); n != 0 || bad == 0 {
+		t.Errorf("%d contents, %d damages", n, bad)
+	}
+	segment, index, seg, idx := image(t, true, map[int]int{1: 500, 2: 3000}, []int{1, 2})
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("content", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	seg[segmentHeaderLen+headerLen+100] ^= 1
+	writeFile(t, fs, segment, seg)
+	writeFile(t, fs, index, idx)
+	if err := fs.Remove(index); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, Options{FS: fs}) // makes the index again, without what is lost
+	mustPut(t, s, 1, 500)
+	s.Close()
+	good, bads := 0, 0
+	if _, err := Check(fs, "content", func(mail.Content) { good++ }, func(error) { bads++ }); err != nil || good != 2 || bads != 0 {
+		t.Errorf("made good: %d contents, %d damages, %v", good, bads, err)
+	}
+}
