@@ -23,13 +23,20 @@ func (w *world) inside(f func(*process)) {
 // watch looks all the time whether anybody has a lease who is down in some
 // member's state, and whether time is where clocks can have taken it.
 func (w *world) watch(stop <-chan struct{}) {
+	was := map[mail.MemberID]bool{}
 	for !rest(stop, 50*time.Millisecond) {
-		w.watchLeases()
+		is := w.watchLeases()
+		for id, down := range is {
+			if down && !was[id] {
+				w.count.takeovers.Add(1)
+			}
+		}
+		was = is
 		w.watchTime()
 	}
 }
 
-func (w *world) watchLeases() {
+func (w *world) watchLeases() map[mail.MemberID]bool {
 	down := func() map[mail.MemberID]bool {
 		var newest uint64
 		is := map[mail.MemberID]bool{}
@@ -52,6 +59,7 @@ func (w *world) watchLeases() {
 			w.violate("%s has a lease, and is down", p.machine.name)
 		}
 	})
+	return before
 }
 
 // aheadMax is how far state machine time may be ahead of what a majority's

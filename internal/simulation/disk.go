@@ -149,12 +149,6 @@ func (h *handle) before(op errorfs.Op) error {
 		if content || wal && !rotating() {
 			return h.sync()
 		}
-	case errorfs.OpFileWrite, errorfs.OpFileWriteAt:
-		h.disk.mu.Lock()
-		defer h.disk.mu.Unlock()
-		if content && h.disk.trouble == diskFuller {
-			return syscall.ENOSPC
-		}
 	}
 	return nil
 }
@@ -180,33 +174,46 @@ func (f *faulty) GetDiskUsage(string) (vfs.DiskUsage, error) {
 func (f *faulty) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	file, err := f.FS.OpenReadWrite(name, c, o...)
 	if err == nil && path.Ext(name) == ".seg" {
-		file = unsynced{File: file, handle: f.handle}
+		file = segment{File: file, handle: f.handle}
 	}
 	return file, err
 }
 
-// unsynced is a file whose syncs do nothing while the disk is unsafe.
-type unsynced struct {
+// segment is a file of content: it does not grow while the disk is full, and
+// its syncs do nothing while the disk is unsafe.
+type segment struct {
 	vfs.File
 	handle *handle
 }
 
-func (u unsynced) safe() bool {
-	u.handle.disk.mu.Lock()
-	defer u.handle.disk.mu.Unlock()
-	return u.handle.disk.trouble != diskUnsafe
+func (s segment) is(t trouble) bool {
+	s.handle.disk.mu.Lock()
+	defer s.handle.disk.mu.Unlock()
+	return s.handle.disk.trouble == t
 }
 
-func (u unsynced) SyncData() error {
-	if !u.safe() {
-		return nil
+// WriteAt implements vfs.File.
+func (s segment) WriteAt(p []byte, off int64) (int, error) {
+	if s.is(diskFuller) && !s.handle.over() {
+		if info, err := s.File.Stat(); err != nil || off+int64(len(p)) > info.Size() {
+			return 0, errors.Join(err, syscall.ENOSPC)
+		}
 	}
-	return u.File.SyncData()
+	return s.File.WriteAt(p, off)
 }
 
-func (u unsynced) Sync() error {
-	if !u.safe() {
+// SyncData implements vfs.File.
+func (s segment) SyncData() error {
+	if s.is(diskUnsafe) {
 		return nil
 	}
-	return u.File.Sync()
+	return s.File.SyncData()
+}
+
+// Sync implements vfs.File.
+func (s segment) Sync() error {
+	if s.is(diskUnsafe) {
+		return nil
+	}
+	return s.File.Sync()
 }

@@ -24,7 +24,7 @@ type fault struct {
 var faultTable = []fault{
 	{"crash", 5, (*faults).crash},
 	{"power loss everywhere", 1, (*faults).blackout},
-	{"isolate", 4, (*faults).isolate},
+	{"isolate", 6, (*faults).isolate},
 	{"cut one way", 4, (*faults).oneWay},
 	{"break connections", 3, (*faults).breakConns},
 	{"slow network", 2, (*faults).slow},
@@ -52,7 +52,7 @@ func (f *faults) run() {
 			chosen++
 		}
 		f.begin(faultTable[chosen], f.length())
-		if rest(f.stop, time.Duration(500+f.rng.IntN(6000))*time.Millisecond) {
+		if rest(f.stop, time.Duration(500+f.rng.IntN(9000))*time.Millisecond) {
 			return
 		}
 	}
@@ -77,10 +77,11 @@ func (f *faults) only() {
 	rest(f.stop, 2*f.span)
 }
 
-// length is from a tenth of a second to twice the takeover span, and short more often.
+// length is from a tenth of a second to three times the takeover span: as
+// often far below it as around it, where members are taken for down.
 func (f *faults) length() time.Duration {
-	most := 2 * f.span
-	for range f.rng.IntN(4) {
+	most := 3 * f.span
+	for range f.rng.IntN(2) * f.rng.IntN(4) {
 		most /= 3
 	}
 	return 100*time.Millisecond + time.Duration(f.rng.Int64N(int64(most)))

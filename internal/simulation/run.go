@@ -19,6 +19,7 @@ type counts struct {
 	crashes   atomic.Int64
 	stops     atomic.Int64 // processes that stopped themselves
 	marks     atomic.Int64 // comparisons of state hashes
+	takeovers atomic.Int64 // members declared down
 
 	mu      sync.Mutex
 	faults  map[string]int
@@ -67,6 +68,7 @@ type Result struct {
 	Crashes    int64
 	Stops      int64
 	Marks      int64
+	Takeovers  int64
 	Faults     map[string]int
 	Duplicates map[string]int
 	Violations []string
@@ -82,8 +84,8 @@ func (r Result) String() string {
 	for _, why := range slices.Sorted(maps.Keys(r.Duplicates)) {
 		windows = append(windows, fmt.Sprintf("%d (%s)", r.Duplicates[why], why))
 	}
-	return fmt.Sprintf("%v virtual, %d acknowledged, %d delivered, %d faults, %d crashes, %d stops, %d marks; duplicates: %s",
-		r.Virtual.Round(time.Second), r.Acked, r.Delivered, faults, r.Crashes, r.Stops, r.Marks, strings.Join(windows, ", "))
+	return fmt.Sprintf("%v virtual, %d acknowledged, %d delivered, %d faults, %d crashes, %d stops, %d takeovers, %d marks; duplicates: %s",
+		r.Virtual.Round(time.Second), r.Acked, r.Delivered, faults, r.Crashes, r.Stops, r.Takeovers, r.Marks, strings.Join(windows, ", "))
 }
 
 // Run simulates one boundary. It must be called in a synctest bubble.
@@ -103,7 +105,7 @@ func Run(o Options) Result {
 	w.net.tasks.Wait()
 	c := &w.count
 	return Result{Virtual: time.Since(w.began), Acked: c.acked.Load(), Delivered: c.delivered.Load(), Crashes: c.crashes.Load(), Stops: c.stops.Load(),
-		Marks: c.marks.Load(), Faults: c.faults, Duplicates: c.windows, Violations: w.violations}
+		Marks: c.marks.Load(), Takeovers: c.takeovers.Load(), Faults: c.faults, Duplicates: c.windows, Violations: w.violations}
 }
 
 // live lets clients work while things break.
