@@ -115,8 +115,17 @@ const settleTime = 2 * time.Minute
 
 // check asks, once everything is repaired, whether the promises were kept.
 func (w *world) check() {
-	for what, is := range map[string]func() bool{"all members take mail": w.ready, "all due mail is delivered": w.idle} {
-		if err := w.until(what, settleTime, is); err != nil {
+	ready := func() bool {
+		for _, m := range w.machines {
+			w.restart(m) // one may have stopped since, for what was done to it before
+		}
+		return w.ready()
+	}
+	for _, must := range []struct {
+		what string
+		is   func() bool
+	}{{"all members take mail", ready}, {"all due mail is delivered", w.idle}} {
+		if err := w.until(must.what, settleTime, must.is); err != nil {
 			w.violate("after healing: %v", err)
 			w.inside(func(p *process) { w.event("%s: %v", p.machine.name, p.engine.Node().Stats()) })
 			return
@@ -197,6 +206,12 @@ func (w *world) accounts(p *process) {
 			continue
 		case rows[field] != nil:
 			w.violate("%s: %s was accepted twice", p.machine.name, field)
+		case s.word == refused && w.jumped():
+			// The answer was forgotten within one attempt, because the hour for which
+			// it is remembered was over at once.
+			if p.machine.i == 0 {
+				w.count.duplicate("its client was told 451 when time had jumped")
+			}
 		case s.word == refused:
 			w.violate("%s: %s was accepted though its client was told that it was not", p.machine.name, field)
 		}
@@ -212,6 +227,13 @@ func (w *world) accounts(p *process) {
 	if p.machine.i == 0 {
 		w.countTwice(subs, rows)
 	}
+}
+
+// jumped reports that state machine time may have jumped by an hour or more.
+func (w *world) jumped() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ahead >= time.Hour
 }
 
 // outlived: all recipients have it, for longer than the hold time.
