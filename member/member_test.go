@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/internal/ledger"
+	"mailraft/mail"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -302,5 +304,24 @@ func TestFreshRead(t *testing.T) {
 	defer cancel()
 	if err := h.members[0].fresh(ctx); err == nil {
 		t.Error("a member alone read as if it led")
+	}
+}
+
+// Whatever member is asked, right after a domain was made on another: it does
+// not refuse for good what it has not heard of yet.
+func TestVerifyKnowsWhatIsCommitted(t *testing.T) {
+	h := newHouse(t, 3)
+	for i := range 30 {
+		domain := fmt.Sprintf("d%d.test", i)
+		h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: domain, Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
+		for _, m := range h.members {
+			if err := m.Verify(h.ctx, mail.Address{Local: "u", Domain: domain}); err != nil {
+				t.Errorf("%s: %s: %v", m.cfg.Name, domain, err)
+			}
+		}
+	}
+	err := h.members[2].Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"})
+	if r := (*mail.Reply)(nil); !errors.As(err, &r) || r.Code != 550 {
+		t.Errorf("a foreign domain: %v", err)
 	}
 }

@@ -72,7 +72,7 @@ func startPostfix(ctx context.Context, dir string) (*system, error) {
 		case <-time.After(100 * time.Millisecond):
 		case <-ended:
 			text, _ := os.ReadFile(log.Name())
-			return nil, fmt.Errorf("Postfix has ended: %s", text)
+			return nil, fmt.Errorf("wait for Postfix: it has ended: %s", text)
 		case <-ctx.Done():
 			s.stop()
 			return nil, fmt.Errorf("wait for Postfix: %w", err)
