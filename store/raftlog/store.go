@@ -234,8 +234,8 @@ func (s *Store) remove(lo, hi uint64) error {
 
 // write runs one change of the file under the watchdog. After the first
 // failure nothing is written any more, whatever Fatal does: Raft's idea of the
-// end of the log is wrong from then on (raft.go, appendEntries, the TODO after
-// StoreLogs), and what the file holds is not known.
+// end of the log may be wrong from then on (after a conflicting end was removed
+// and StoreLogs failed), and what the file holds is not known.
 func (s *Store) write(what string, change func() error) error {
 	if err := s.state(); err != nil {
 		return err
