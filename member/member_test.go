@@ -14,6 +14,7 @@ import (
 
 	"mailraft/directory"
 	"mailraft/fsm"
+	"mailraft/internal/fixedport"
 	"mailraft/internal/ledger"
 	"mailraft/mail"
 
@@ -31,12 +32,11 @@ type house struct {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := fixedport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 func newHouse(t *testing.T, n int, tune ...func(*Config)) *house {

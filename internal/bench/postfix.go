@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"mailraft/internal/fixedport"
 )
 
 // ErrNoPostfix says that Postfix is not installed, or that nobody but root may
@@ -35,7 +36,7 @@ func startPostfix(ctx context.Context, dir string) (*system, error) {
 	if _, err := os.Stat(filepath.Join(postfixDaemons, "master")); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoPostfix, err)
 	}
-	addr, err := freePort()
+	addr, err := fixedport.Addr()
 	if err != nil {
 		return nil, err
 	}
@@ -159,13 +160,4 @@ func idOf(u *user.User, err error) (int, error) {
 func postfixVersion() string {
 	out, _ := exec.Command("/usr/sbin/postconf", "-dh", "mail_version").Output()
 	return strings.TrimSpace(string(out))
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mailraft/internal/fixedport"
 )
 
 // refuseAll is an LMTP server that knows nobody.
@@ -82,11 +84,10 @@ type dovecot struct {
 
 func newDovecot(t *testing.T) *dovecot {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := fixedport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 	dir, err := os.MkdirTemp("", "dovecot-") // short: it makes sockets below
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func newDovecot(t *testing.T) *dovecot {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &dovecot{t: t, dir: dir, addr: l.Addr().String()}
+	return &dovecot{t: t, dir: dir, addr: addr}
 }
 
 func (d *dovecot) mail() string { return filepath.Join(d.dir, "mail") }

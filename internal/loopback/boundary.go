@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"mailraft/admin"
+	"mailraft/internal/fixedport"
 )
 
 // Options say what to run.
@@ -424,16 +424,11 @@ func (m *Member) wipe() error {
 
 func (m *Member) logFile() string { return filepath.Join(m.Dir, "mailraft.log") }
 
-// freePort asks the system for a port that is free now. A member with an
-// address of its own has it to itself, and fixed ports.
+// freePort finds a port that nobody takes while the member is restarted. A
+// member with an address of its own has it to itself, and fixed ports.
 func (m *Member) freePort(fixed int) (string, error) {
 	if m.host != "" {
 		return fmt.Sprintf("%s:%d", m.host, fixed), nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return fixedport.Addr()
 }
