@@ -124,7 +124,7 @@ func (m *Engine) openNode(w Wires) error {
 		return err
 	}
 	m.replica = replica.New(replica.Config{Self: m.id.ID, Disk: replica.OnStore(m.content), Peers: m.peers, Dial: w.Content,
-		PeerOf: w.PeerOf, Need: m.needHolders, Enough: m.enough, Extra: m.wish, Damaged: m.damaged, Logger: m.log.Named("content")})
+		PeerOf: w.PeerOf, Need: m.needHolders, Enough: m.enough, Extra: m.wish, Damaged: func(_ mail.ContentID, err error) { m.damaged(err) }, Logger: m.log.Named("content")})
 	m.onClose(m.replica.Close)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"mailraft/cluster/replica"
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/store/content"
 )
 
 type conn = net.Conn
@@ -127,7 +128,7 @@ func (m *Engine) sweepAt(v *fsm.View, now mail.Time) error {
 	}
 	stats, err := m.content.Sweep(live, func() error { m.fsm.Sync(); return nil })
 	for _, c := range stats.Damaged {
-		m.damaged(c.ID, errors.New("found damaged by the sweep"))
+		m.damaged(c)
 	}
 	if stats.Removed > 0 {
 		m.log.Info("content swept", "segments", stats.Removed, "bytes", stats.Freed)
@@ -218,9 +219,12 @@ func (m *Engine) longestSpan() time.Duration {
 }
 
 // damaged drops a copy that did not pass its checksum, so that it is fetched
-// again from a peer.
-func (m *Engine) damaged(id mail.ContentID, err error) {
-	m.log.Error("stored content is damaged and will be fetched from another member", "content", id.String(), "error", err)
-	m.content.Forget(id)
-	m.refill.lost(id)
+// again from a peer; not one that was fetched since.
+func (m *Engine) damaged(err error) {
+	d := new(content.Damage)
+	if !errors.As(err, &d) || !m.content.Forget(d) {
+		return
+	}
+	m.log.Error("stored content is damaged and will be fetched from another member", "error", err)
+	m.refill.lost(d.ID)
 }

@@ -170,13 +170,13 @@ func (m *Engine) Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.
 func (m *Engine) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 	r, err := m.content.Open(id)
 	if err == nil {
-		return &checkedReader{ReadSeekCloser: r, m: m, id: id}, nil
+		return &checkedReader{ReadSeekCloser: r, m: m}, nil
 	}
 	if !errors.Is(err, replica.ErrNotFound) && !errors.Is(err, replica.ErrDamaged) {
 		return nil, fmt.Errorf("open content: %w", err)
 	}
 	if errors.Is(err, replica.ErrDamaged) {
-		m.damaged(id, err)
+		m.damaged(err)
 	}
 	v := m.fsm.View()
 	want, ok := v.HasContent(id)
@@ -193,20 +193,19 @@ func (m *Engine) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open fetched content: %w", err)
 	}
-	return &checkedReader{ReadSeekCloser: r, m: m, id: id}, nil
+	return &checkedReader{ReadSeekCloser: r, m: m}, nil
 }
 
 // checkedReader reports damage that reading finds, so that it is mended.
 type checkedReader struct {
 	io.ReadSeekCloser
-	m  *Engine
-	id mail.ContentID
+	m *Engine
 }
 
 func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.ReadSeekCloser.Read(p)
 	if errors.Is(err, replica.ErrDamaged) {
-		c.m.damaged(c.id, err)
+		c.m.damaged(err)
 	}
 	return n, err
 }

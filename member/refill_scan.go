@@ -3,11 +3,13 @@ package member
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/store/content"
 )
 
 // scan is which rows are still to be looked at. Ids sort by time and then
@@ -54,8 +56,11 @@ func (r *refill) load() {
 		ok, row = false, refillRow{}
 	}
 	for _, id := range row.Lost {
-		r.m.content.Forget(id)
-		r.lost(id)
+		if err := r.m.content.Verify(id); errors.Is(err, content.ErrNotFound) {
+			r.lost(id)
+		} else if err != nil { // else it was fetched again just before the end
+			r.m.damaged(err)
+		}
 	}
 	s := r.m.content.Stats()
 	r.scan.holes = s.Damages

@@ -107,7 +107,7 @@ func (s *scrub) bad(c mail.Content, err error) {
 	s.out.Found++
 	s.out.LastFound, s.out.LastAt = err.Error(), mail.At(time.Now())
 	s.mu.Unlock()
-	s.m.damaged(c.ID, err)
+	s.m.damaged(err)
 }
 
 // readLog reads every entry; one that is damaged stops the process.

@@ -51,6 +51,9 @@ func (s *Store) ReadThrough(number uint32, wait func(size int64) bool, bad func(
 	return g.number + 1, nil
 }
 
+// Verify reads a content to its end.
+func (s *Store) Verify(id mail.ContentID) error { return s.readThrough(id, make([]byte, chunkMax)) }
+
 func (s *Store) readThrough(id mail.ContentID, b []byte) error {
 	r, err := s.Open(id)
 	if err != nil {
@@ -144,7 +147,7 @@ func (c *checker) segment(n name) error {
 		}
 		for _, e := range es {
 			if off, ok := whole[e.ID]; !ok || off != e.off {
-				c.bad(damaged(e.ID, n.number, e.off, errRecord))
+				c.bad(damaged(e.ID, place{n.number, e.off}, place{n.number, e.off}, errRecord))
 				continue
 			}
 			c.found(n, e)
@@ -188,7 +191,7 @@ func (c *checker) pieces(n name, e entry) error {
 		if !ok || x.segment == n.number {
 			continue
 		}
-		f, err := c.openSegment(at)
+		f, err := c.openSegment(at, e.ID, place{n.number, e.off})
 		if err != nil {
 			return err
 		}
@@ -197,7 +200,7 @@ func (c *checker) pieces(n name, e entry) error {
 			err = e
 		}
 		if err != nil {
-			return damaged(e.ID, x.segment, x.off, err)
+			return damaged(e.ID, place{n.number, e.off}, x.place(), err)
 		}
 	}
 	return nil

@@ -143,7 +143,7 @@ func script(s *Store, l *ledger) {
 	l.kill(0, 1, 2, 3, 4, 5, 6, 34, 35, 22)
 	s.Sweep(l.live, func() error { return nil })
 	l.unack(30)
-	s.Forget(testID(30))
+	forget(s, 30)
 	store(s, l, 30, 100)
 	for n := 40; n < 52; n++ {
 		store(s, l, n, 8000)

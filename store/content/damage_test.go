@@ -303,6 +303,12 @@ func TestForgedRecord(t *testing.T) {
 	}
 }
 
+// forget takes the copy of content n that counts now for damaged.
+func forget(s *Store, n int) bool {
+	e, at, err := s.find(testID(n))
+	return err == nil && s.Forget(&Damage{ID: e.ID, copy: place{at.number, e.off}})
+}
+
 // TestForget replaces a damaged content by a good copy.
 func TestForget(t *testing.T) {
 	for _, size := range []int{900, 600 << 10} {
@@ -320,11 +326,18 @@ func TestForget(t *testing.T) {
 		if _, err := s.Create(testID(2)); !errors.Is(err, ErrExists) {
 			t.Fatalf("create: %v", err)
 		}
-		s.Forget(testID(2))
+		_, _, bad := get(s, 2) // two readers find it
+		if !forget(s, 2) {
+			t.Error("not forgotten")
+		}
 		if _, ok := s.Stat(testID(2)); ok {
 			t.Error("forgotten content is there")
 		}
 		mustPut(t, s, 2, size)
+		d := new(Damage)
+		if !errors.As(bad, &d) || s.Forget(d) {
+			t.Errorf("%v: the fresh copy was forgotten", bad)
+		}
 		for range 2 {
 			for n, size := range contents {
 				mustGet(t, s, n, size)

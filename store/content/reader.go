@@ -19,6 +19,7 @@ import (
 // at once, as io.ReaderAt asks for.
 type Reader struct {
 	content mail.Content
+	copy    place
 	pieces  []piece
 
 	mu     sync.Mutex
@@ -62,7 +63,7 @@ func (s *Store) Open(id mail.ContentID) (*Reader, error) {
 }
 
 func (s *Store) openEntry(e entry, at name) (*Reader, error) {
-	r := &Reader{content: e.Content, files: map[uint32]vfs.File{}, loaded: -1}
+	r := &Reader{content: e.Content, copy: place{at.number, e.off}, files: map[uint32]vfs.File{}, loaded: -1}
 	r.sum.Reset()
 	es, err := s.extents(at, e)
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *Store) openEntry(e entry, at name) (*Reader, error) {
 			n = name{number: x.segment} // no such file: fails below
 		}
 		if r.files[x.segment] == nil {
-			f, err := s.openSegment(n)
+			f, err := s.openSegment(n, e.ID, r.copy)
 			if err != nil {
 				r.Close()
 				return nil, err
@@ -97,7 +98,7 @@ func (s *Store) extents(at name, e entry) ([]extent, error) {
 	if !e.large() {
 		return []extent{{at.number, e.off, uint32(e.Size)}}, nil
 	}
-	f, err := s.openSegment(at)
+	f, err := s.openSegment(at, e.ID, place{at.number, e.off})
 	if err != nil {
 		return nil, err
 	}
@@ -112,17 +113,17 @@ func (s *Store) extents(at name, e entry) ([]extent, error) {
 		es, err = decodeExtents(b[headerLen:], e.Size)
 	}
 	if err != nil {
-		return nil, damaged(e.ID, at.number, e.off, err)
+		return nil, damaged(e.ID, place{at.number, e.off}, place{at.number, e.off}, err)
 	}
 	return es, nil
 }
 
-// openSegment opens a segment for reading. A file that is gone is damage;
+// openSegment opens a segment for reading a copy. A file that is gone is damage;
 // other errors (no file descriptors left) say nothing about the content.
-func (s *Store) openSegment(n name) (vfs.File, error) {
+func (s *Store) openSegment(n name, id mail.ContentID, copy place) (vfs.File, error) {
 	f, err := s.FS.Open(s.path(n, segmentSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		err = damaged(id, copy, place{segment: n.number}, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("segment %s: %w", n, err)
@@ -130,9 +131,24 @@ func (s *Store) openSegment(n name) (vfs.File, error) {
 	return f, nil
 }
 
-func damaged(id mail.ContentID, segment, off uint32, why error) error {
-	return fmt.Errorf("content %s: segment %08x offset %d: %w: %w", id, segment, off, ErrDamaged, why)
+// Damage is an ErrDamaged that says which copy of a content does not pass its
+// checksums.
+type Damage struct {
+	ID   mail.ContentID
+	copy place // its last record
+	at   place // where it is damaged
+	why  error
 }
+
+func damaged(id mail.ContentID, copy, at place, why error) error { return &Damage{id, copy, at, why} }
+
+// Error implements error.
+func (d *Damage) Error() string {
+	return fmt.Sprintf("content %s: segment %08x offset %d: %v: %v", d.ID, d.at.segment, d.at.offset, ErrDamaged, d.why)
+}
+
+// Unwrap gives ErrDamaged, and the reason.
+func (d *Damage) Unwrap() []error { return []error{ErrDamaged, d.why} }
 
 // readRecord fills b with the record at off, which must be that long, and
 // checks it.
@@ -172,7 +188,7 @@ func (r *Reader) load(i int) error {
 		err = errRecord
 	}
 	if err != nil {
-		return damaged(c.ID, p.segment, p.off, err)
+		return damaged(c.ID, r.copy, p.place(), err)
 	}
 	r.loaded = i
 	if p.start == r.summed {
@@ -180,7 +196,7 @@ func (r *Reader) load(i int) error {
 		r.summed += int64(p.length)
 		if r.summed == c.Size && r.sum.Sum64() != c.Sum {
 			r.loaded = -1
-			return damaged(c.ID, p.segment, p.off, errors.New("sum of all pieces differs"))
+			return damaged(c.ID, r.copy, p.place(), errors.New("sum of all pieces differs"))
 		}
 	}
 	return nil

@@ -131,6 +131,8 @@ type extent struct {
 	length  uint32 // of its data
 }
 
+func (x extent) place() place { return place{x.segment, x.off} }
+
 const extentLen = 12
 
 func appendExtents(b []byte, es []extent) []byte {

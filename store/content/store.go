@@ -44,7 +44,7 @@ type Store struct {
 	openIndex map[mail.ContentID]entry
 	sealed    table
 	uploads   map[mail.ContentID]*Writer
-	forgotten map[mail.ContentID]uint32 // copies in segments up to this one do not count
+	forgotten map[mail.ContentID]place // copies up to this one do not count
 	wantRoll  bool
 }
 
@@ -69,7 +69,7 @@ func Open(o Options) (*Store, error) {
 		Options:   o,
 		stopped:   make(chan struct{}),
 		uploads:   map[mail.ContentID]*Writer{},
-		forgotten: map[mail.ContentID]uint32{},
+		forgotten: map[mail.ContentID]place{},
 	}
 	s.queue.init()
 	if err := s.load(); err != nil {
@@ -195,9 +195,6 @@ func (s *Store) publish(end int64, ps []appended) {
 	for _, p := range ps {
 		s.openIndex[p.e.ID] = p.e
 		delete(s.uploads, p.e.ID)
-		if n, ok := s.forgotten[p.e.ID]; ok && n >= s.open.number {
-			s.forgotten[p.e.ID] = s.open.number - 1 // forgotten while this copy was on its way
-		}
 	}
 }
 
@@ -240,15 +237,21 @@ func (s *Store) Stat(id mail.ContentID) (mail.Content, bool) {
 	return e.Content, err == nil
 }
 
-// Forget drops the copies of a content that are there now, because one was
-// found damaged: it can be created again, and Sweep takes it for dead. The new
-// copy goes to a newer segment, and the newest copy counts, so this needs no
-// record: if the process ends before there is one, the damage is found again.
-func (s *Store) Forget(id mail.ContentID) {
+// Forget drops a copy that was found damaged, and all older ones: the content
+// can be created again, and Sweep takes the copy for dead. A newer copy stays:
+// who reads slowly may tell of one that was replaced meanwhile. The next copy
+// goes to a newer segment, and the newest copy counts, so this needs no record:
+// if the process ends before there is one, the damage is found again. gone: no
+// other copy is left, and it was not forgotten before.
+func (s *Store) Forget(d *Damage) (gone bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.forgotten[id] = s.next
-	s.wantRoll = s.open != name{}
+	if gone = s.forgotten[d.ID].before(d.copy); gone {
+		s.forgotten[d.ID] = d.copy
+		s.wantRoll = s.open != name{}
+	}
+	s.mu.Unlock()
+	_, _, err := s.find(d.ID)
+	return gone && errors.Is(err, ErrNotFound)
 }
 
 // Stats counts what a store holds and did since it was opened.

@@ -21,7 +21,7 @@ type SweepStats struct {
 	Written  int64 // bytes of the copies
 	// Damaged are live contents that could not be copied: they, and their
 	// segments, stay as they are. Forget them and fetch them again.
-	Damaged []mail.Content
+	Damaged []*Damage
 }
 
 // tally is what a sweep knows of one segment.
@@ -105,7 +105,7 @@ func (w *sweep) begin() (open []entry) {
 	if len(w.table.segments) > 0 {
 		oldest := w.table.segments[0].number
 		for id, n := range w.forgotten { // the order does not matter
-			if n < oldest {
+			if n.segment < oldest {
 				delete(w.forgotten, id)
 			}
 		}
@@ -189,8 +189,8 @@ func (w *sweep) keep(e entry, at name) {
 	es, err := w.extents(at, e)
 	if err != nil {
 		w.pinAll(e, at) // where its pieces are is not known
-		if errors.Is(err, ErrDamaged) {
-			w.stats.Damaged = append(w.stats.Damaged, e.Content)
+		if d := new(Damage); errors.As(err, &d) {
+			w.stats.Damaged = append(w.stats.Damaged, d)
 		}
 		return
 	}
@@ -273,12 +273,13 @@ func (w *sweep) copySome(ts []*tally) ([]*tally, error) {
 			if _, at, err := w.find(id); err == nil && w.tallies[at.number] == nil {
 				continue // a copy was made for another segment
 			}
+			d := new(Damage)
 			switch err := c.copy(id); {
 			case errors.Is(err, ErrNotFound): // forgotten in the meantime
-			case errors.Is(err, ErrDamaged):
+			case errors.As(err, &d):
 				ok = false
 				w.Logger.Error("live content is damaged, its segment stays", "content", id, "segment", t.number, "error", err)
-				w.stats.Damaged = append(w.stats.Damaged, mail.Content{ID: id})
+				w.stats.Damaged = append(w.stats.Damaged, d)
 			case err != nil:
 				return rest, errors.Join(err, c.drop())
 			}

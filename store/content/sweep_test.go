@@ -185,7 +185,7 @@ func TestSweepDamaged(t *testing.T) {
 	if len(st.Damaged) != 1 || st.Damaged[0].ID != testID(3) || st.Removed != 1 {
 		t.Fatalf("%+v", st)
 	}
-	s.Forget(testID(3))
+	forget(s, 3)
 	mustPut(t, s, 3, 1000)
 	if st = mustSweep(t, s, liveOnly(3)); st.Removed != 1 || len(st.Damaged) != 0 {
 		t.Errorf("%+v", st)

@@ -3,6 +3,7 @@ package content
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 
 	"mailraft/mail"
@@ -57,21 +58,28 @@ func (t table) segment(number uint32) *segment {
 	return t.segments[i]
 }
 
+// place is where the record of a copy is: the small record, or the end record.
+type place struct{ segment, offset uint32 }
+
+// before reports whether q was written later.
+func (p place) before(q place) bool {
+	return p.segment < q.segment || p.segment == q.segment && p.offset < q.offset
+}
+
 // view is a moment of the index, for look-ups that read from the disk.
 type view struct {
 	sealed table
 	open   name
 	entry  entry // in the open segment
 	found  bool  // it is there
-	from   uint32
+	after  place // older copies do not count
 }
 
 func (s *Store) view(id mail.ContentID) view {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v := view{sealed: s.sealed, open: s.open, from: s.forgotten[id] + 1}
+	v := view{sealed: s.sealed, open: s.open, after: s.forgotten[id]}
 	v.entry, v.found = s.openIndex[id]
-	v.found = v.found && s.open.number >= v.from
 	return v
 }
 
@@ -96,8 +104,10 @@ func (s *Store) find(id mail.ContentID) (entry, name, error) {
 func (s *Store) findAfter(id mail.ContentID, number uint32, cache blockCache) (entry, name, error) {
 	for {
 		v := s.view(id)
-		v.from = max(v.from, number+1)
-		if v.found && v.open.number >= v.from {
+		if only := (place{number, math.MaxUint32}); v.after.before(only) {
+			v.after = only
+		}
+		if v.found && v.after.before(place{v.open.number, v.entry.off}) {
 			return v.entry, v.open, nil
 		}
 		e, g, err := s.findSealed(v, id, cache)
@@ -125,10 +135,11 @@ func (s *Store) findSealed(v view, id mail.ContentID, cache blockCache) (entry, 
 			continue
 		}
 		g := v.sealed.segments[i]
-		if g.number < v.from {
+		if g.number < v.after.segment {
 			break
 		}
-		if e, ok, err := s.findIn(g, id, cache); ok || err != nil {
+		e, ok, err := s.findIn(g, id, cache)
+		if err != nil || ok && v.after.before(place{g.number, e.off}) {
 			return e, g, err
 		}
 	}
