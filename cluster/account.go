@@ -18,7 +18,8 @@ type Report struct {
 	Member   mail.MemberID
 	At       time.Duration // when it came, in the leader's boot time
 	Applied  uint64
-	Complete uint64
+	Complete uint64 // all content is there up to this index
+	Active   uint64 // that of active messages; not less
 	Commit   uint64
 	Starts   uint64
 	Wall     mail.Time

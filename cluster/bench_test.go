@@ -19,7 +19,7 @@ func BenchmarkPropose(b *testing.B) {
 		ID: 1, Addr: "host0", Machine: m, Log: disk, Stable: disk, Snapshots: raft.NewInmemSnapshotStore(),
 		Transport: trans, Link: &host{}, Logger: hclog.NewNullLogger(),
 		Term: func(term uint64) []byte { return toyEntry(kindTerm, term) },
-		Down: m.isDown, Span: func() time.Duration { return 30 * time.Second }, Complete: func() uint64 { return 0 },
+		Down: m.isDown, Span: func() time.Duration { return 30 * time.Second }, Complete: func() (uint64, uint64) { return 0, 0 },
 	})
 	if err != nil {
 		b.Fatal(err)

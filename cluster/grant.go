@@ -41,7 +41,7 @@ func (n *Node) answerLease(ctx context.Context, req leaseRequest) leaseAnswer {
 	span := n.cfg.Span()
 	index, _ := n.cfg.Machine.Applied()
 	ticket := l.grants.heard(Report{
-		Member: req.Member, Applied: req.Applied, Complete: req.Complete,
+		Member: req.Member, Applied: req.Applied, Complete: req.Complete, Active: max(req.Active, req.Complete),
 		Commit: req.Commit, Starts: req.Starts, Wall: req.Wall,
 	}, index, n.clock.Boot(), span)
 	l.time.report(req.Member, req.Wall, n.Voters())

@@ -116,6 +116,7 @@ type leaseRequest struct {
 	Commit   uint64        `cbor:"4,keyasint"` // highest commit index known to the member
 	Wall     mail.Time     `cbor:"5,keyasint"`
 	Starts   uint64        `cbor:"6,keyasint"`
+	Active   uint64        `cbor:"7,keyasint,omitempty"` // as Complete, for active messages
 }
 
 // leaseAnswer is a grant, or why there is none.
@@ -167,10 +168,12 @@ func (n *Node) askLease(e *epoch, wait time.Duration) error {
 	defer cancel()
 	sent := n.clock.Boot()
 	applied, _ := n.cfg.Machine.Applied()
+	all, active := n.cfg.Complete()
 	answer, err := n.requestLease(ctx, e, leaseRequest{
 		Member:   n.cfg.ID,
 		Applied:  applied,
-		Complete: n.cfg.Complete(),
+		Complete: all,
+		Active:   active,
 		Commit:   n.raft.CommitIndex(),
 		Wall:     n.clock.Wall(),
 		Starts:   n.cfg.Starts,

@@ -63,9 +63,11 @@ type Config struct {
 	// good were granted, in this member's state: it differs from Span after the
 	// parameter was changed. Asked when a term opens; nil: leases of leaseMax.
 	LongestSpan func() time.Duration
-	Complete    func() uint64 // this member's content is complete up to this applied index
-	Starts      uint64        // how often this data directory was started
-	Fatal       func(error)   // a broken promise: must not return in production; nil exits the process
+	// Complete is up to which applied index this member has all content, and that
+	// of active messages.
+	Complete func() (all, active uint64)
+	Starts   uint64      // how often this data directory was started
+	Fatal    func(error) // a broken promise: must not return in production; nil exits the process
 
 	Clock             Clock    // nil is the machine's own
 	Timeouts          Timeouts // zero fields take the defaults

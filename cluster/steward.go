@@ -212,8 +212,8 @@ func (s *Steward) tick(ctx context.Context, term uint64) error {
 	}
 	var t fsm.Tick
 	for _, r := range s.node.Reports() {
-		if was, ok := known[r.Member]; ok && (r.Complete > was.Complete || r.Commit > was.Commit || r.Starts > was.Starts) {
-			t.Complete = append(t.Complete, fsm.Complete{Member: r.Member, Index: r.Complete, Commit: r.Commit, Starts: r.Starts})
+		if was, ok := known[r.Member]; ok && (r.Complete > was.Complete || r.Active > was.CompleteActive || r.Commit > was.Commit || r.Starts > was.Starts) {
+			t.Complete = append(t.Complete, fsm.Complete{Member: r.Member, Index: r.Complete, Active: r.Active, Commit: r.Commit, Starts: r.Starts})
 		}
 	}
 	s.ticked = now

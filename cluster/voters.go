@@ -30,8 +30,8 @@ type change struct {
 
 // conform brings the Raft configuration in line with the members: one that has
 // joined becomes a non-voter, and a voter when it has the state and the content
-// as of when it was first seen; one that has left leaves it. One change at a
-// time, and none before the last is applied here.
+// of undelivered mail as of when it was first seen; one that has left leaves
+// it. One change at a time, and none before the last is applied here.
 func (s *Steward) conform(ctx context.Context, term uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, pieceTime)
 	defer cancel()
@@ -85,7 +85,7 @@ func (s *Steward) conformOne(ctx context.Context, term uint64, b fsm.Boundary, m
 		if _, err = s.node.AddNonvoter(ctx, m.ID, m.Addr, b.ConfigAt); err == nil {
 			s.log.Info("member joins as a non-voter", "member", m.Name)
 		}
-	case sv.Suffrage == raft.Nonvoter && !m.Leaving && s.filled(m.ID):
+	case sv.Suffrage == raft.Nonvoter && !m.Leaving && s.filled(m.ID, append(slices.Clone(b.Voters), m.ID)):
 		err = s.ask(ctx, term, fsm.KindVotersChange, fsm.VotersChange{Voters: append(slices.Clone(b.Voters), m.ID), Prev: b.ConfigAt})
 	case string(sv.Address) != m.Addr:
 		change := s.node.AddVoter
@@ -111,17 +111,36 @@ func (s *Steward) ask(ctx context.Context, term uint64, k fsm.Kind, body any) er
 	return err
 }
 
-func (s *Steward) filled(id mail.MemberID) bool {
-	for _, r := range s.node.Reports() {
-		if r.Member != id {
-			continue
-		}
-		if _, ok := s.learned[id]; !ok {
-			s.learned[id] = r.Applied + r.Lag
-		}
-		return !r.Stalled && s.node.clock.Boot()-r.At <= freshTime && r.Complete >= s.learned[id]
+// filled reports whether a learner can vote: it has the state and the content
+// of undelivered mail as of when it was first seen. The Safety Net it fetches
+// as a voter. But all content must be on a majority with it (enterVoters), so
+// where the others are no majority of the new voters it has to have all.
+func (s *Steward) filled(id mail.MemberID, voters []mail.MemberID) bool {
+	reports := s.node.Reports()
+	i := slices.IndexFunc(reports, func(r Report) bool { return r.Member == id })
+	if i < 0 {
+		return false
 	}
-	return false
+	r := reports[i]
+	if _, ok := s.learned[id]; !ok {
+		s.learned[id] = r.Applied + r.Lag
+	}
+	if r.Stalled || s.node.clock.Boot()-r.At > freshTime || r.Active < s.learned[id] {
+		return false
+	}
+	return majorityComplete(reports, voters, s.learned[id])
+}
+
+// majorityComplete reports whether a majority of voters say that they have all
+// content that was accepted up to an index.
+func majorityComplete(reports []Report, voters []mail.MemberID, index uint64) bool {
+	n := 0
+	for _, r := range reports {
+		if slices.Contains(voters, r.Member) && !r.Stalled && r.Complete >= index {
+			n++
+		}
+	}
+	return n > len(voters)/2
 }
 
 // letGo begins to take a member out of the configuration. A leader has another
@@ -149,18 +168,12 @@ func (s *Steward) enterVoters(ctx context.Context, term uint64, b fsm.Boundary) 
 	if s.change.at != b.NextAt {
 		s.change = change{at: b.NextAt, since: now}
 	}
-	complete := 0
-	for _, r := range s.node.Reports() {
-		if slices.Contains(b.Next, r.Member) && !r.Stalled && r.Complete >= b.NextAt {
-			complete++
-		}
-	}
-	if complete <= len(b.Next)/2 {
+	if !majorityComplete(s.node.Reports(), b.Next, b.NextAt) {
 		if s.change.entered || now-s.change.since < changeWait {
 			return nil
 		}
 		s.change.pause = now + changePause
-		s.log.Warn("the voters are not changed: too few of the new ones have all content", "complete", complete, "voters", len(b.Next))
+		s.log.Warn("the voters are not changed: too few of the new ones have all content", "voters", len(b.Next))
 		_, err := s.propose(ctx, term, fsm.KindVotersAbort, fsm.VotersAbort{At: b.NextAt, Term: term})
 		return err
 	}

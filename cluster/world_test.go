@@ -134,7 +134,7 @@ func (h *host) start() {
 		Down:        h.machine.isDown,
 		Span:        func() time.Duration { return h.w.span },
 		LongestSpan: func() time.Duration { return h.w.span },
-		Complete:    func() uint64 { index, _ := h.machine.Applied(); return index },
+		Complete:    func() (uint64, uint64) { index, _ := h.machine.Applied(); return index, index },
 		Fatal:       func(err error) { h.fatal = append(h.fatal, err) },
 		Clock:       h.clock,
 	})

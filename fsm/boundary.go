@@ -29,7 +29,7 @@ func (t *tx) found(c Found) Answer {
 	b.Boundary, b.Name, b.Generation, b.CA, b.CAKey, b.Created = c.Boundary, c.Name, 1, c.CA, c.CAKey, t.now()
 	t.put(tab(tabBoundary), b)
 	c.First.Joined, c.First.Up, c.First.Draining, c.First.Complete = t.now(), false, false, 0
-	c.First.Phase, c.First.Cursor, c.First.Token = PhaseDone, nil, nil
+	c.First.Phase, c.First.Cursor, c.First.Token, c.First.CompleteActive = PhaseDone, nil, nil, 0
 	t.put(tab(tabMember).mem(c.First.ID), c.First)
 	t.openBoundary()
 	return Answer{}
@@ -45,12 +45,13 @@ func (t *tx) termStart(c TermStart) Answer {
 func (t *tx) tick(c Tick) Answer {
 	for _, r := range c.Complete {
 		m, ok := t.Member(r.Member)
-		if !ok || r.Index > t.at.Index || r.Commit > t.at.Index {
+		if !ok || r.Index > t.at.Index || r.Commit > t.at.Index || r.Active > t.at.Index {
 			continue
 		}
-		was := m.Complete + m.Commit + m.Starts
+		was := m.Complete + m.CompleteActive + m.Commit + m.Starts
 		m.Complete, m.Commit, m.Starts = max(m.Complete, r.Index), max(m.Commit, r.Commit), max(m.Starts, r.Starts)
-		if m.Complete+m.Commit+m.Starts != was {
+		m.CompleteActive = max(m.CompleteActive, r.Active)
+		if m.Complete+m.CompleteActive+m.Commit+m.Starts != was {
 			t.put(tab(tabMember).mem(m.ID), m)
 		}
 	}
@@ -172,7 +173,7 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	m := c.Member
 	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
 	m.Retired, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = 0, false, 0, 0, 0, nil
-	m.Handed, m.By, m.Reason, m.Commit, m.Starts = 0, "", "", 0, 0
+	m.Handed, m.By, m.Reason, m.Commit, m.Starts, m.CompleteActive = 0, "", "", 0, 0, 0
 	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{}

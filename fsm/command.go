@@ -42,6 +42,9 @@ type Complete struct {
 	Index  uint64        `cbor:"2,keyasint"`
 	Commit uint64        `cbor:"3,keyasint,omitempty"` // it has said that it knows the log to be committed up to there
 	Starts uint64        `cbor:"4,keyasint,omitempty"` // how often its data directory was opened
+	// Active is Index for active messages alone: of each message that is active
+	// and was accepted at or before it the content is there.
+	Active uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // Accept puts a message into the active queue of its primary server and the

@@ -144,9 +144,13 @@ func (s *script) termStart(a args) string {
 func (s *script) tick(a args) string {
 	var t Tick
 	for _, p := range a.pairs {
-		c := Complete{Member: s.member(p[0]), Index: uint64(len(s.log))}
+		who, active := strings.CutSuffix(p[0], "-active")
+		c := Complete{Member: s.member(who), Index: uint64(len(s.log))}
 		if p[1] != "now" {
 			c.Index = uint64(s.int(p[1]))
+		}
+		if active {
+			c.Index, c.Active = 0, c.Index
 		}
 		t.Complete = append(t.Complete, c)
 	}

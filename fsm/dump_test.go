@@ -142,6 +142,9 @@ func (s *script) dumpEvents(v *View, a args) (out string) {
 func (s *script) dumpMembers(v *View, _ args) (out string) {
 	for m := range v.Members() {
 		out += fmt.Sprintf("%s %s up=%v since=%s complete=%d phase=%d", name(m.ID), m.Name, m.Up, clock(m.Since), m.Complete, m.Phase)
+		if m.CompleteActive > 0 {
+			out += fmt.Sprintf(" active=%d", m.CompleteActive)
+		}
 		if m.Site != "" {
 			out += " site=" + m.Site
 		}

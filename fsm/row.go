@@ -123,6 +123,8 @@ type Member struct {
 	Reason   string        `cbor:"38,keyasint,omitempty"`
 	Commit   uint64        `cbor:"39,keyasint,omitempty"` // highest commit index that it has reported: its log cannot end before
 	Starts   uint64        `cbor:"40,keyasint,omitempty"` // highest start counter that it has reported
+	// CompleteActive is Complete for active messages alone.
+	CompleteActive uint64 `cbor:"41,keyasint,omitempty"`
 }
 
 // takes reports whether something may be given to the member: it is up, and to
@@ -140,9 +142,12 @@ const (
 	PhaseHolders   Phase = 3 // retired: its Safety Net entries get a new holder, and whatever else names it
 )
 
-// has reports whether the member has the content of the message.
+// has reports whether the member has the content of the message. What was
+// complete for active messages says nothing of one that is finished, though it
+// was active then: who held nothing of it may come to hold its Safety Net entry.
 func (m *Member) has(msg *Message) bool {
-	return m.Complete >= msg.ID.Index() || slices.Contains(msg.Holders, m.ID)
+	return m.Complete >= msg.ID.Index() || slices.Contains(msg.Holders, m.ID) ||
+		msg.Active() && m.CompleteActive >= msg.ID.Index()
 }
 
 // Boundary is the one row about the boundary as a whole.

@@ -117,7 +117,12 @@ func (t Tables) MessagesBack(low, high mail.ID) iter.Seq[*Message] {
 
 // Active walks the active messages of one primary server in order of id.
 func (t Tables) Active(owner mail.MemberID) iter.Seq[*Message] {
-	return t.indexed(tab(tabOwner).mem(owner))
+	return t.ActiveFrom(owner, mail.ID{})
+}
+
+// ActiveFrom is Active for ids not before one.
+func (t Tables) ActiveFrom(owner mail.MemberID, from mail.ID) iter.Seq[*Message] {
+	return t.messages(tab(tabOwner).mem(owner).id(from), tab(tabOwner).mem(owner).end())
 }
 
 // Discards walks the finished messages whose shadow server has not
@@ -153,10 +158,13 @@ func (t Tables) ids(k key) iter.Seq[mail.ID] {
 	}
 }
 
-func (t Tables) indexed(k key) iter.Seq[*Message] {
+func (t Tables) indexed(k key) iter.Seq[*Message] { return t.messages(k, k.end()) }
+
+// messages walks the messages that the keys of an index from low to high name.
+func (t Tables) messages(low, high key) iter.Seq[*Message] {
 	return func(yield func(*Message) bool) {
-		for id := range t.ids(k) {
-			if m, ok := t.Message(id); ok && !yield(m) {
+		for k := range t.Scan(low, high) {
+			if m, ok := t.Message(lastID(k)); ok && !yield(m) {
 				return
 			}
 		}

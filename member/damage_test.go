@@ -103,7 +103,7 @@ func TestDamagedContentIsRepaired(t *testing.T) {
 	h.ready()
 	h.until("what was damaged is found and fetched again", func() bool {
 		s := h.members[1].refill.status()
-		return s.Missing == 0 && h.members[1].content.Stats().Damages > 0 && h.members[1].scrub.status().Pass > 2 && h.members[1].refill.complete() > 0
+		return s.Missing == 0 && h.members[1].content.Stats().Damages > 0 && h.members[1].scrub.status().Pass > 2 && h.members[1].refill.upTo.Load() > 0
 	})
 	h.wholeContent(1, 40)
 	h.send(10)

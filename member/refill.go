@@ -20,6 +20,7 @@ import (
 type refill struct {
 	m     *Engine
 	upTo  atomic.Uint64 // content is complete up to this index
+	dueTo atomic.Uint64 // and that of active messages up to this one
 	reset atomic.Bool   // all rows are to be looked at
 	pace  pace
 	scan  scan // owned by run
@@ -72,7 +73,10 @@ func newRefill(m *Engine) *refill {
 	return &refill{m: m, missing: map[mail.ContentID]*absent{}, pace: pace{rate: m.cfg.Content.refillRate}}
 }
 
-func (r *refill) complete() uint64 { return r.upTo.Load() }
+func (r *refill) complete() (all, active uint64) {
+	all = r.upTo.Load()
+	return all, max(all, r.dueTo.Load())
+}
 
 // restored is told that the state was replaced, or content lost: what the
 // state names is looked for from the beginning.
@@ -102,10 +106,10 @@ func (r *refill) want(a *absent) {
 }
 
 // full reports whether enough is known to be missing for now.
-func (r *refill) full() bool {
+func (r *refill) full(window int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.missing)-r.parked >= windowMax || r.parked >= parkedMax
+	return len(r.missing)-r.parked >= window || r.parked >= parkedMax
 }
 
 // take takes the first content whose time has come; nil: none.
@@ -125,6 +129,12 @@ func (r *refill) take() *absent {
 	return nil
 }
 
+func (r *refill) isDue(a *absent) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return a.active
+}
+
 func (r *refill) fetch() {
 	for r.m.ctx.Err() == nil {
 		a := r.take()
@@ -132,7 +142,7 @@ func (r *refill) fetch() {
 			r.m.pause(refillEvery)
 			continue
 		}
-		if a.active || r.pace.wait(r.m.ctx, a.content.Size) {
+		if r.isDue(a) || r.pace.wait(r.m.ctx, a.content.Size) {
 			r.fetchOne(a)
 		}
 	}
@@ -187,20 +197,28 @@ func (r *refill) fetchOne(a *absent) {
 	}
 }
 
-// settle computes up to where content is complete, and notes where the next
+// settle computes up to where content is complete, of all messages and of
+// those that are to be delivered, and notes where the next
 // start goes on.
 func (r *refill) settle() {
-	upTo := r.scan.seen
+	upTo, dueTo := r.scan.seen, r.scan.seen
 	for _, s := range r.scan.todo {
 		upTo = min(upTo, before(s.Low))
+	}
+	if !r.scan.active.done {
+		dueTo = 0
 	}
 	r.mu.Lock()
 	for _, a := range r.missing {
 		upTo = min(upTo, before(a.row))
+		if a.active {
+			dueTo = min(dueTo, before(a.row))
+		}
 	}
 	r.survey.over = len(r.scan.todo) == 0
 	r.mu.Unlock()
 	r.upTo.Store(upTo)
+	r.dueTo.Store(dueTo)
 	if time.Since(r.scan.savedAt) > saveEvery {
 		r.save()
 	}

@@ -20,8 +20,8 @@ type scan struct {
 	next   mail.ID // rows before it are looked at, or in todo
 	seen   uint64  // index of the view in which there was no row behind next
 	todo   []span  // ascending
-	urgent bool    // active messages in todo are looked at first
-	holes  int64   // damaged places that the content store has told of
+	active activeScan
+	holes  int64 // damaged places that the content store has told of
 
 	saved   string // the row as it was written last
 	savedAt time.Time
@@ -80,7 +80,7 @@ func (r *refill) older() {
 		r.scan.next = end
 		break
 	}
-	if r.scan.urgent = len(r.scan.todo) > 0; r.scan.urgent {
+	if r.scan.active.done = len(r.scan.todo) == 0; !r.scan.active.done {
 		r.surveyAnew(slices.Clone(r.scan.todo))
 	}
 }
@@ -95,15 +95,18 @@ func (r *refill) look() (more bool) {
 		r.scan = scan{holes: r.scan.holes, saved: r.scan.saved, savedAt: r.scan.savedAt}
 		r.older()
 	}
-	if r.full() {
+	if r.full(2 * windowMax) {
 		return false
 	}
 	if r.lookAtNew() {
 		return true
 	}
-	if r.scan.urgent {
-		r.scan.urgent = false
+	if r.full(windowMax) {
+		return false // new rows are looked at all the same: only then the marks move
+	}
+	if !r.scan.active.done {
 		r.lookAtActive()
+		return true
 	}
 	return r.lookBack()
 }
@@ -138,32 +141,6 @@ func (r *refill) lookAtNew() (more bool) {
 	return false
 }
 
-// lookAtActive looks at what is to be delivered, by this member first. It is
-// looked at again in its turn.
-func (r *refill) lookAtActive() {
-	v := r.m.fsm.View()
-	defer v.Close()
-	owners := []mail.MemberID{r.m.id.ID}
-	for m := range v.Members() {
-		if m.ID != r.m.id.ID {
-			owners = append(owners, m.ID)
-		}
-	}
-	n := 0
-	for _, o := range owners {
-		var found []*absent
-		for m := range v.Active(o) {
-			if n++; n > scanMax {
-				break
-			}
-			if a := r.absent(m); a != nil {
-				found = append(found, a)
-			}
-		}
-		r.add(found)
-	}
-}
-
 // lookBack looks at the newest rows that were not looked at.
 func (r *refill) lookBack() (more bool) {
 	if len(r.scan.todo) == 0 {
@@ -177,7 +154,7 @@ func (r *refill) lookBack() (more bool) {
 	for m := range v.MessagesBack(last.Low, last.High) {
 		if n++; n > scanMax || len(found) >= windowMax {
 			r.add(found)
-			return !r.full()
+			return !r.full(windowMax)
 		}
 		last.High = m.ID
 		if a := r.absent(m); a != nil {
@@ -186,7 +163,7 @@ func (r *refill) lookBack() (more bool) {
 	}
 	r.scan.todo = r.scan.todo[:len(r.scan.todo)-1]
 	r.add(found)
-	return len(r.scan.todo) > 0 && !r.full()
+	return len(r.scan.todo) > 0 && !r.full(windowMax)
 }
 
 // absent is the content of a row, if it is not here.
@@ -210,8 +187,15 @@ func (r *refill) add(found []*absent) {
 		switch old := r.missing[a.content.ID]; {
 		case old == nil:
 			r.want(a)
-		case a.row.Index() < old.row.Index(): // messages may share a content
-			old.row = a.row
+		default: // messages may share a content
+			if a.row.Index() < old.row.Index() {
+				old.row = a.row
+			}
+			old.active = old.active || a.active
+			if i := slices.Index(r.idle, old); i >= 0 && old.active { // else it is being fetched
+				r.idle = slices.Delete(r.idle, i, i+1)
+				r.due = append(r.due, old)
+			}
 		}
 	}
 	slices.SortStableFunc(r.idle, func(a, b *absent) int {

@@ -101,7 +101,7 @@ func TestRefillGoesOnWhereItWas(t *testing.T) {
 			m := h.members[1]
 			v := m.fsm.View()
 			defer v.Close()
-			return m.refill.complete() >= v.Tables.Applied().Index-10 && m.refill.status().Missing == 0
+			return m.refill.upTo.Load() >= v.Tables.Applied().Index-10 && m.refill.status().Missing == 0
 		})
 	}
 	done()
@@ -116,4 +116,51 @@ func TestRefillGoesOnWhereItWas(t *testing.T) {
 	h.until("all rows are looked at", func() bool { return h.members[1].refill.looked.Load() >= 40 })
 	done()
 	h.propose(fsm.KindTick, fsm.Tick{})
+}
+
+// A new member votes when it has the content of undelivered mail. Its Safety
+// Net is filled afterwards, slowly here, and nobody takes it for filled.
+func TestNewMemberVotesBeforeItsSafetyNetIsFilled(t *testing.T) {
+	h := newHouse(t, 3)
+	h.send(30)
+	h.propose(fsm.KindQueue, fsm.QueueChange{Key: "db/DB1", Suspend: true})
+	first := h.members[0]
+	var waiting []mail.ID
+	for range 5 {
+		u, err := first.Begin(h.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Write(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		id, err := u.Commit(h.ctx, mail.Envelope{Recipients: []string{"u1@example.test"}}, mail.Trace{}, mail.Fields{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, id)
+	}
+	i := h.configure(func(c *Config) { c.Content.RefillRate = "1KiB" })
+	h.join(i)
+	m := h.members[i]
+	h.until("it votes", func() bool { return first.fsm.Settings().Voter(m.id.ID) })
+	v := m.fsm.View()
+	defer v.Close()
+	for _, id := range waiting {
+		row, ok := v.Message(id)
+		if !ok {
+			t.Fatalf("no row %s", id)
+		}
+		if _, ok := m.content.Stat(row.Content.ID); !ok {
+			t.Errorf("the content of %s is not here", id)
+		}
+	}
+	var row fsm.Member
+	h.until("the state says so", func() bool {
+		row = *m.fsm.Settings().Member(m.id.ID)
+		return row.CompleteActive >= waiting[4].Index()
+	})
+	if s := m.refill.status(); s.Missing == 0 || row.Complete >= waiting[0].Index() {
+		t.Errorf("%d contents are missing, and the state says complete up to %d", s.Missing, row.Complete)
+	}
 }
