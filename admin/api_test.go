@@ -102,6 +102,32 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// What was accepted with fewer copies is counted and listed until it is made
+// good.
+func TestFewerCopies(t *testing.T) {
+	b := newBoundary(t)
+	c := b.client()
+	b.accept(1, "ann@client.test", 1000, "bob@example.test")
+	b.must(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"reject-message-on-shadow-failure": "false"}})
+	few := b.accept(2, "ann@client.test", 1000, "bob@example.test", onlyM1)
+	for _, state := range []string{"without-shadow", "fewer-copies"} {
+		list := get[List[Message]](t, c, "/v1/messages", "state", state).Items
+		if len(list) != 1 || list[0].ID != few || !list[0].FewerCopies {
+			t.Errorf("%s: %+v", state, list)
+		}
+	}
+	st := get[Status](t, c, "/v1/status")
+	if st.Queue.NoShadow != 1 || st.Queue.Fewer != 1 || st.Health != "degraded" || len(st.Reasons) != 2 {
+		t.Errorf("status: %s %q %+v", st.Health, st.Reasons, st.Queue)
+	}
+	b.must(fsm.KindTick, fsm.Tick{Complete: []fsm.Complete{{Member: m2, Index: b.index}}})
+	b.must(fsm.KindProtect, fsm.Limit{Rows: 10})
+	st = get[Status](t, c, "/v1/status")
+	if n := len(get[List[Message]](t, c, "/v1/messages", "state", "without-shadow,fewer-copies").Items); n != 0 || st.Health != "healthy" {
+		t.Errorf("made good: %d, %s %q", n, st.Health, st.Reasons)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	b := newBoundary(t)
 	_, _, ready, _ := b.mailbag()
@@ -435,6 +461,10 @@ func TestHealthJudgement(t *testing.T) {
 		}, "healthy"},
 		{"clocks apart", func() { b.status.TimeTrusted = false }, "critical"},
 		{"agreeing", func() { b.status.TimeTrusted = true }, "healthy"},
+		{"one clock is off", func() { b.status.Peers[1].ClockOffset = 72 * 3600 * 1000 }, "degraded"},
+		{"and put right", func() { b.status.Peers[1].ClockOffset = 10 }, "healthy"},
+		{"all clocks were ahead", func() { b.status.TimeAhead = 3600 * 1000 }, "degraded"},
+		{"and time has caught up", func() { b.status.TimeAhead = 0 }, "healthy"},
 		{"the leader is silent", func() { b.status.Peers, b.status.TimeTrusted = nil, false }, "degraded"},
 		{"one member down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1}) }, "degraded"},
 		{"two members down", func() { b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m2, Term: 1}) }, "critical"},

@@ -18,7 +18,7 @@ var FilterNames = []string{"id", "sender", "recipient", "message_id", "database"
 	"size", "member", "reason_match", "start", "end", "limit"}
 
 // The states of messages. A message is in one of them; "active" stands for all
-// but StateSafetyNet, "all" for all. States of recipients select messages that
+// but StateSafetyNet, "all" for all; what it lacks may go with any active one. States of recipients select messages that
 // have such a recipient.
 const (
 	StateReady     = "ready"               // an attempt is due
@@ -27,16 +27,23 @@ const (
 	StateWaiting   = "waiting-for-content" // its owner is down and nobody up has the content
 	StateExpanding = "expanding"           // a large group is being expanded
 	StateSafetyNet = "safety-net"          // every recipient is finished
+
+	// What an active message of any of these states may lack.
+	StateNoShadow = "without-shadow"
+	StateFewer    = "fewer-copies" // it was accepted with its content on less than a majority
 )
 
 var (
 	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StateWaiting, StateExpanding, StateSafetyNet}
 	umbrellaStates  = []string{"active", "all"}
+	lackStates      = []string{StateNoShadow, StateFewer}
 	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted"}
 )
 
 // States are the words that the filter "state" knows.
-func States() []string { return slices.Concat(messageStates, umbrellaStates, recipientStates) }
+func States() []string {
+	return slices.Concat(messageStates, umbrellaStates, lackStates, recipientStates)
+}
 
 // Filter selects messages. What is empty selects all.
 type Filter struct {
@@ -182,6 +189,8 @@ func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
 		switch {
 		case s == "all", s == state, s == "active" && m.Active():
 			return true
+		case m.Active() && (s == StateNoShadow && m.Shadow == 0 || s == StateFewer && m.Marked):
+			return true
 		case slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State.String() == s }):
 			return true
 		}
@@ -207,6 +216,6 @@ func (f *Filter) matchRecipient(r *fsm.Recipient) bool {
 // index of active messages is enough.
 func (f *Filter) activeOnly() bool {
 	return !slices.ContainsFunc(f.states, func(s string) bool {
-		return s != "active" && s != "pending" && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
+		return s != "active" && s != "pending" && !slices.Contains(lackStates, s) && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
 	})
 }

@@ -98,11 +98,18 @@ func (b *boundary) must(k fsm.Kind, body any) fsm.Answer {
 }
 
 // accept takes a message of m1, a minute after the last.
+// onlyM1, as the last recipient, says that no other member holds the content.
+const onlyM1 = "only m1"
+
 func (b *boundary) accept(n byte, from string, size int64, to ...string) mail.ID {
 	b.t.Helper()
 	b.now = b.now.Add(time.Minute)
+	holders := []mail.MemberID{m1, m2, m3}
+	if to[len(to)-1] == onlyM1 {
+		holders, to = holders[:1], to[:len(to)-1]
+	}
 	s := mail.Submission{Content: mail.Content{ID: mail.ContentID{15: n}, Size: size, Sum: 7, NotAfter: b.now.Add(10 * time.Minute)},
-		Envelope: mail.Envelope{ReversePath: from, Recipients: to}, Primary: m1, Holders: []mail.MemberID{m1, m2, m3},
+		Envelope: mail.Envelope{ReversePath: from, Recipients: to}, Primary: m1, Holders: holders,
 		Trace:  mail.Trace{Helo: "client.test", Address: "192.0.2.1", By: "m1.test", Protocol: "ESMTP"},
 		Fields: mail.Fields{MessageID: fmt.Sprintf("<%d@client.test>", n), Subject: "hello"}}
 	return b.must(fsm.KindAccept, fsm.Accept{Submission: s}).ID

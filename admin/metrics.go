@@ -23,6 +23,8 @@ var (
 	descMessages     = desc("messages", "Active messages; one with recipients in several databases counts in each.", "state", "database")
 	descBytes        = desc("messages_bytes", "Bytes of active messages.", "state", "database")
 	descOldest       = desc("oldest_message_age_seconds", "Age of the oldest active message.", "state", "database")
+	descNoShadow     = desc("messages_without_shadow", "Active messages that have no shadow.")
+	descFewer        = desc("messages_fewer_copies", "Active messages accepted with fewer copies than a majority, and not made good yet.")
 	descTruncated    = desc("scan_truncated", "1 if there is more than was counted.", "of")
 	descNet          = desc("safetynet_deliveries", "Resubmittable deliveries held.", "database")
 	descNetOldest    = desc("safetynet_oldest_seconds", "Age of the oldest resubmittable delivery.", "database")
@@ -40,6 +42,7 @@ var (
 	descReady        = desc("ready", "1 if the check is passed.", "check")
 	descLease        = desc("lease_seconds", "Time left of this member's lease; 0 without one.")
 	descTime         = desc("time_trusted", "1 if a majority's clocks agree.")
+	descTimeAhead    = desc("time_ahead_seconds", "How far the boundary's time is ahead of the clocks that agree.")
 	descDiskFree     = desc("disk_free_bytes", "Free bytes where the data directory is.")
 	descDiskTotal    = desc("disk_total_bytes", "Size of where the data directory is.")
 	descContent      = desc("content_bytes", "Bytes of stored content.")
@@ -50,9 +53,9 @@ var (
 	descCert         = desc("tls_cert_expiry_seconds", "Time until the certificate ends.", "role")
 	descSessions     = desc("smtp_sessions", "Open SMTP sessions.")
 	descUptime       = desc("uptime_seconds", "Time since the member started.")
-	everyDescription = []*prometheus.Desc{descBuild, descMessages, descBytes, descOldest, descTruncated, descNet, descNetOldest,
+	everyDescription = []*prometheus.Desc{descBuild, descMessages, descBytes, descOldest, descNoShadow, descFewer, descTruncated, descNet, descNetOldest,
 		descIsLeader, descHasLeader, descTerm, descCommit, descApplied, descLag, descPeerApplied, descClockOffset, descMembers,
-		descTolerance, descHealth, descReady, descLease, descTime, descDiskFree, descDiskTotal, descContent, descSegments,
+		descTolerance, descHealth, descReady, descLease, descTime, descTimeAhead, descDiskFree, descDiskTotal, descContent, descSegments,
 		descMissing, descState, descLog, descCert, descSessions, descUptime}
 )
 
@@ -108,6 +111,7 @@ func (g gauges) member(m *MemberStatus) {
 	g.set(descIsLeader, one01(m.Leader == m.ID && m.ID != 0))
 	g.set(descHasLeader, one01(m.Leader != 0))
 	g.set(descTime, one01(m.TimeTrusted))
+	g.set(descTimeAhead, m.TimeAhead.Std().Seconds())
 	g.set(descLease, m.LeaseLeft.Std().Seconds())
 	g.set(descUptime, m.Uptime.Std().Seconds())
 	if m.CertNotAfter != 0 {
@@ -138,6 +142,8 @@ func (g gauges) scans(q *queueScan, n *netScan) {
 			g.set(descNetOldest, n.now.Sub(oldest).Seconds(), d)
 		}
 	}
+	g.set(descNoShadow, float64(q.total.NoShadow))
+	g.set(descFewer, float64(q.total.Fewer))
 	g.set(descTruncated, one01(q.total.Truncated), "queue")
 	g.set(descTruncated, one01(n.truncated), "safetynet")
 }

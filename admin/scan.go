@@ -82,6 +82,9 @@ func (q *queueScan) add(m *fsm.Message) {
 	if m.Shadow == 0 {
 		q.total.NoShadow++
 	}
+	if m.Marked {
+		q.total.Fewer++
+	}
 	if q.total.Oldest == 0 || m.Accepted < q.total.Oldest {
 		q.total.Oldest = m.Accepted
 	}

@@ -27,6 +27,7 @@ type MemberStatus struct {
 	Lag             uint64        `json:"lag"`           // entries
 	LeaseLeft       mail.Duration `json:"lease_left"`    // 0: it may start nothing
 	TimeTrusted     bool          `json:"time_trusted"`  // a majority's clocks agree
+	TimeAhead       mail.Duration `json:"time_ahead"`    // of the boundary's time, to the clocks that agree
 	DiskFree        int64         `json:"disk_free"`     // bytes, of the data directory
 	DiskTotal       int64         `json:"disk_total"`    // bytes
 	ContentBytes    int64         `json:"content_bytes"` // stored
@@ -150,6 +151,7 @@ type QueueTotals struct {
 	Deferred  int       `json:"deferred"`
 	Waiting   int       `json:"waiting_for_content"`
 	NoShadow  int       `json:"without_shadow"`
+	Fewer     int       `json:"fewer_copies"` // content on fewer members than a majority, or not known to be
 	Oldest    mail.Time `json:"oldest,omitzero"`
 	Truncated bool      `json:"truncated,omitempty"` // there are more than were counted
 }
@@ -247,7 +249,9 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 	case m.Leader != 0 && len(m.Peers) == 0:
 		say(Degraded, "%s: the leader does not answer it", m.Name)
 	case m.Leader != 0 && !m.TimeTrusted:
-		say(Critical, "the clocks of a majority do not agree: time is not trusted, nothing expires")
+		say(Critical, "the clocks of a majority do not agree with the leader's: time goes on at its own pace, and nothing expires early")
+	case m.Leader != 0:
+		judgeClocks(st, say)
 	}
 	if !b.Protected {
 		say(Degraded, "UNPROTECTED: shadow-redundancy-enabled is false")
@@ -264,12 +268,31 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 		say(Degraded, "%d messages wait for content that no member who is up has", n)
 	}
 	if n := st.Queue.NoShadow; n > 0 && b.Protected {
-		say(Degraded, "%d messages have no shadow", n)
+		say(Degraded, "%d messages have no shadow; see: mailraft message list --state %s", n, StateNoShadow)
+	}
+	if n := st.Queue.Fewer; n > 0 && b.Protected {
+		say(Degraded, "%d messages have fewer copies than a majority; see: mailraft message list --state %s", n, StateFewer)
 	}
 	if reasons == nil {
 		reasons = []string{}
 	}
 	return healthNames[worst], reasons
+}
+
+// clockWarn is how far a clock may be off unsaid: further than this it counts
+// for nothing when time is agreed upon.
+const clockWarn = 5 * time.Second
+
+// judgeClocks says whose clock is wrong while a majority's agree.
+func judgeClocks(st *Status, say func(level int, format string, a ...any)) {
+	for _, m := range st.Members {
+		if m.Seen != nil && m.Seen.ClockOffset.Std() > clockWarn {
+			say(Degraded, "%s: its clock differs by %s from the leader's, and is outvoted", m.Name, mail.FormatDuration(m.Seen.ClockOffset.Std()))
+		}
+	}
+	if ahead := st.Member.TimeAhead.Std(); ahead > clockWarn {
+		say(Degraded, "the boundary's time is %s ahead of its members' clocks: they were set back, and it never goes back", mail.FormatDuration(ahead))
+	}
 }
 
 func (s *Server) routeBoundary(mux *http.ServeMux) {

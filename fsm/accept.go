@@ -79,7 +79,7 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 		return mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
 	case s.Content.NotAfter > t.now().Add(notAfterMax):
 		return mail.Replyf(451, "4.3.0", "the not-after of the upload is too far ahead")
-	case primary == nil || !primary.takes() || !now.Voter(s.Primary):
+	case primary == nil || !primary.Takes() || !now.Voter(s.Primary):
 		return mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
 	case !slices.Contains(s.Holders, s.Primary):
 		return mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
@@ -170,7 +170,7 @@ func (t *tx) pick(primary mail.MemberID, spread mail.ContentID, strict bool, qua
 	}
 	var remote, local []mail.MemberID
 	for _, m := range now.Members {
-		if m.ID == primary || !m.takes() || !qualifies(m) {
+		if m.ID == primary || !m.Takes() || !qualifies(m) {
 			continue
 		}
 		if m.Site != site {

@@ -49,7 +49,7 @@ func (w *world) member() mail.MemberID {
 	defer v.Close()
 	n := 0
 	for m := range v.Members() {
-		if m.takes() {
+		if m.Takes() {
 			if n++; w.rng.IntN(n) == 0 {
 				id = m.ID
 			}

@@ -127,9 +127,9 @@ type Member struct {
 	CompleteActive uint64 `cbor:"41,keyasint,omitempty"`
 }
 
-// takes reports whether something may be given to the member: it is up, and to
+// Takes reports whether something may be given to the member: it is up, and to
 // stay.
-func (m *Member) takes() bool { return m.Up && !m.Draining && m.Retired == 0 }
+func (m *Member) Takes() bool { return m.Up && !m.Draining && m.Retired == 0 }
 
 // Phase is how far the takeover of a member that is down has come.
 type Phase uint8

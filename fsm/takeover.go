@@ -147,12 +147,12 @@ func (t *tx) handOver(m *Message, from mail.MemberID) {
 // its content. A draining member inherits nothing if there is another.
 func (t *tx) heir(m *Message, from mail.MemberID) mail.MemberID {
 	s, ok := t.Member(m.Shadow)
-	if ok && s.takes() && s.has(m) {
+	if ok && s.Takes() && s.has(m) {
 		return s.ID
 	}
 	var up []mail.MemberID
 	for mb := range t.Members() {
-		if mb.takes() && mb.ID != from && mb.has(m) {
+		if mb.Takes() && mb.ID != from && mb.has(m) {
 			up = append(up, mb.ID)
 		}
 	}

@@ -169,7 +169,7 @@ func (m *Engine) needHolders(voters int) int {
 }
 
 // wish is what the holders should be where time allows: a majority, even if
-// fewer would do, and one at another site (prefer-remote).
+// fewer would do, and one that shadow-message-preference wants as shadow server.
 func (m *Engine) wish(holders []mail.MemberID) bool {
 	p := m.params.get()
 	if !p.ShadowRedundancyEnabled {
@@ -179,7 +179,7 @@ func (m *Engine) wish(holders []mail.MemberID) bool {
 	if !s.Boundary.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) }) {
 		return false
 	}
-	return p.ShadowMessagePreference == "local-only" || m.remoteHolder(s, holders)
+	return m.preferredHolder(s, p.ShadowMessagePreference == "local-only", holders)
 }
 
 // enough reports whether the holders are a majority of the voters, the old set
@@ -193,18 +193,25 @@ func (m *Engine) enough(holders []mail.MemberID) bool {
 	return b.NextAt == 0 || b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) })
 }
 
-func (m *Engine) remoteHolder(s *fsm.Settings, holders []mail.MemberID) bool {
-	remote := false
+// preferredHolder reports whether a holder is of this member's site (local) or
+// of another. Who is down is not waited for, and if nobody is left to wait for
+// that is as good.
+func (m *Engine) preferredHolder(s *fsm.Settings, local bool, holders []mail.MemberID) bool {
+	self := s.Member(m.id.ID)
+	if self == nil {
+		return true
+	}
+	waited := false
 	for _, mb := range s.Members {
-		if mb.Site == m.cfg.Site || mb.ID == m.id.ID || mb.Retired != 0 {
+		if mb.ID == self.ID || !mb.Takes() || (mb.Site == self.Site) != local {
 			continue
 		}
-		remote = true
+		waited = true
 		if slices.Contains(holders, mb.ID) {
 			return true
 		}
 	}
-	return !remote // nobody could fulfil it
+	return !waited
 }
 
 func (m *Engine) isDown(id mail.MemberID) bool {
