@@ -31,7 +31,7 @@ func (systemClock) Boot() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-func (systemClock) Wall() mail.Time { return mail.At(time.Now()) }
+func (systemClock) Wall() mail.Time { return mail.At(WallTime()) }
 
 // BootTime reads the machine's boot-time clock.
 func BootTime() time.Duration { return systemClock{}.Boot() }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"mailraft/cluster"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 	"mailraft/mail"
@@ -28,7 +29,7 @@ func Init(c Config, boundaryName string, set map[string]string) (*Identity, erro
 	}
 	defer release()
 	boundary := newBoundaryID()
-	ca, err := pki.NewCA(boundary, time.Now(), rand.Reader)
+	ca, err := pki.NewCA(boundary, cluster.WallTime(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func Init(c Config, boundaryName string, set map[string]string) (*Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	cert, serial, err := issue(ca, csr, id, time.Now())
+	cert, serial, err := issue(ca, csr, id, cluster.WallTime())
 	if err != nil {
 		return nil, err
 	}

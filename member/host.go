@@ -144,7 +144,7 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
 		Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
-	s.TimeTrusted, s.Peers = seen.Trusted, seen.Peers
+	s.TimeTrusted, s.TimeAhead, s.Peers = seen.Trusted, seen.Ahead, seen.Peers
 	s.Refills = m.progress(ctx)
 	return s
 }
@@ -172,6 +172,7 @@ func diskTotal(dir string) int64 {
 // leaderView is what only the leader knows of the members.
 type leaderView struct {
 	Trusted bool               `json:"trusted"`
+	Ahead   mail.Duration      `json:"ahead"`
 	Peers   []admin.PeerStatus `json:"peers"`
 }
 
@@ -202,14 +203,15 @@ func (m *Member) handleStatus(context.Context) ([]byte, error) { return json.Mar
 
 func (m *Member) ownView() leaderView {
 	var lv leaderView
-	_, lv.Trusted = m.node.Trusted()
+	ahead, trusted := m.node.Trusted()
+	lv.Trusted, lv.Ahead = trusted, mail.Duration(max(ahead, 0).Milliseconds())
 	now := cluster.BootTime()
 	for _, r := range m.node.Reports() {
 		p := admin.PeerStatus{ID: r.Member, AppliedIndex: r.Applied, Complete: r.Complete}
 		if at, ok := m.node.LastGrant(r.Member); ok {
 			p.LastLease = mail.Duration((now - at).Milliseconds())
 		}
-		offset := r.Wall.Add(now - r.At).Sub(mail.At(time.Now()))
+		offset := r.Wall.Add(now - r.At).Sub(mail.At(cluster.WallTime()))
 		p.ClockOffset = mail.Duration(max(offset, -offset).Milliseconds())
 		lv.Peers = append(lv.Peers, p)
 	}

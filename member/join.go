@@ -151,7 +151,7 @@ func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
 	if req.Member.ID == 0 || req.Member.Name == "" || req.Member.Addr == "" {
 		return joinAnswer{}, errors.New("the request names no member")
 	}
-	cert, serial, err := issue(ca, req.CSR, &Identity{ID: req.Member.ID, Name: req.Member.Name, Boundary: b.Boundary}, time.Now())
+	cert, serial, err := issue(ca, req.CSR, &Identity{ID: req.Member.ID, Name: req.Member.Name, Boundary: b.Boundary}, m.certTime())
 	if err != nil {
 		return joinAnswer{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"mailraft/cluster"
 	"mailraft/cluster/link"
 	"mailraft/cluster/pki"
 	"mailraft/cluster/port"
@@ -78,7 +79,7 @@ func (m *Member) openDirectory() error {
 
 func (m *Member) openCluster() (err error) {
 	m.port, err = port.Listen(port.Config{Addr: m.cfg.Cluster.Listen, Credentials: func() port.Credentials { return *m.id.credentials.Load() },
-		Allow: m.allow, Logger: m.log.Named("port")})
+		Allow: m.allow, Now: cluster.WallTime, Logger: m.log.Named("port")})
 	if err != nil {
 		return fmt.Errorf("open cluster port %s: %w", m.cfg.Cluster.Listen, err)
 	}

@@ -59,7 +59,7 @@ func (m *Engine) Verify(_ context.Context, rcpt mail.Address) error {
 func (m *Engine) Begin(context.Context) (smtpd.Upload, error) { return m.begin() }
 
 func (m *Engine) begin() (*upload, error) {
-	id, err := mail.NewContentID(mail.At(time.Now()), rand.Reader)
+	id, err := mail.NewContentID(mail.At(cluster.WallTime()), rand.Reader)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"mailraft/cluster"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 )
@@ -22,7 +23,7 @@ const (
 // nobody for that: also one that was away until its certificate was over.
 func (m *Member) keepCertificate() {
 	for {
-		now := time.Now()
+		now := m.certTime()
 		if leaf := m.id.credentials.Load().Cert.Leaf; !now.Before(pki.RenewAt(leaf)) {
 			if err := m.renew(now); err != nil && !now.Before(pki.WarnAt(leaf)) {
 				m.log.Error("the certificate ends soon, and cannot be renewed", "ends", leaf.NotAfter, "error", err)
@@ -35,6 +36,17 @@ func (m *Member) keepCertificate() {
 			return
 		}
 	}
+}
+
+// certTime is when a certificate is made, and judged to be old: the later of
+// the wall clock and the boundary's time. A clock that is behind must not make
+// one that is over for everybody else.
+func (m *Member) certTime() time.Time {
+	_, applied := m.fsm.Applied()
+	if wall := cluster.WallTime(); wall.After(applied.Std()) {
+		return wall
+	}
+	return applied.Std()
 }
 
 // renew signs the member's key once more, and uses the certificate from the

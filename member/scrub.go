@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailraft/admin"
+	"mailraft/cluster"
 	"mailraft/fsm"
 	"mailraft/mail"
 
@@ -54,13 +55,21 @@ func (s *scrub) run() {
 		return
 	}
 	for s.m.pause(min(scrubRest, s.m.cfg.Content.scrubEvery)) {
-		if row := s.row(); row.Done != 0 && mail.At(time.Now()).Sub(row.Done) < s.m.cfg.Content.scrubEvery {
+		if s.rests() {
 			continue
 		}
 		if err := s.read(); err != nil && s.m.ctx.Err() == nil {
 			s.m.log.Error("stored content is not read through, and will be tried again", "error", err)
 		}
 	}
+}
+
+// rests reports whether the last pass ended lately. One that ended in the
+// future was dated by a clock that has been put right since.
+func (s *scrub) rests() bool {
+	row := s.row()
+	age := mail.At(cluster.WallTime()).Sub(row.Done)
+	return row.Done != 0 && age >= 0 && age < s.m.cfg.Content.scrubEvery
 }
 
 func (s *scrub) row() scrubRow {
@@ -89,7 +98,7 @@ func (s *scrub) read() error {
 	if !s.readLog() || !s.readState() {
 		return nil // stopping
 	}
-	s.note(func(r *scrubRow) { r.Done = mail.At(time.Now()) })
+	s.note(func(r *scrubRow) { r.Done = mail.At(cluster.WallTime()) })
 	s.m.log.Info("everything stored was read through", "pass", s.row().Pass, "bytes", s.row().Bytes)
 	return nil
 }
@@ -105,7 +114,7 @@ func (s *scrub) wait(size int64) bool {
 func (s *scrub) bad(c mail.Content, err error) {
 	s.mu.Lock()
 	s.out.Found++
-	s.out.LastFound, s.out.LastAt = err.Error(), mail.At(time.Now())
+	s.out.LastFound, s.out.LastAt = err.Error(), mail.At(cluster.WallTime())
 	s.mu.Unlock()
 	s.m.damaged(err)
 }

@@ -96,8 +96,8 @@ func (c *CA) Cert() []byte { return c.cert.Raw }
 func (c *CA) Boundary() string { return c.id }
 
 // Issue signs the key of a request for an identity. Of the request only the
-// key counts: what it says about names is not looked at. A certificate never
-// outlives the CA.
+// key counts: what it says about names is not looked at. A certificate is
+// never good outside the life of the CA.
 func (c *CA) Issue(csrDER []byte, id Identity, now time.Time, life time.Duration) ([]byte, error) {
 	pub, err := requestKey(csrDER)
 	if err != nil {
@@ -113,7 +113,10 @@ func (c *CA) Issue(csrDER []byte, id Identity, now time.Time, life time.Duration
 	if err != nil {
 		return nil, err
 	}
-	end := now.Add(life)
+	start, end := now.Add(-backdate), now.Add(life)
+	if start.Before(c.cert.NotBefore) {
+		start = c.cert.NotBefore
+	}
 	if end.After(c.cert.NotAfter) {
 		end = c.cert.NotAfter
 	}
@@ -121,7 +124,7 @@ func (c *CA) Issue(csrDER []byte, id Identity, now time.Time, life time.Duration
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: id.Name},
 		URIs:         []*url.URL{id.uri()},
-		NotBefore:    now.Add(-backdate),
+		NotBefore:    start,
 		NotAfter:     end,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  usage(id.Role),

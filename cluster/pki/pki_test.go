@@ -180,16 +180,18 @@ func TestRenewAndWarn(t *testing.T) {
 	}
 }
 
-func TestCertificateEndsWithTheCA(t *testing.T) {
+func TestCertificateLivesWithinTheCA(t *testing.T) {
 	ca := newTestCA(t, "b")
 	_, csr, _ := NewRequest(rand.Reader)
-	der, err := ca.Issue(csr, Identity{Boundary: "b", Role: RoleClient, Name: "c"}, now.Add(CALife-time.Hour), CertLife)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
-	if !cert.NotAfter.Equal(ca.cert.NotAfter) {
-		t.Fatalf("ends %v, the CA %v", cert.NotAfter, ca.cert.NotAfter)
+	for _, at := range []time.Time{now.Add(CALife - time.Hour), now.Add(-72 * time.Hour)} { // by a clock that is behind
+		der, err := ca.Issue(csr, Identity{Boundary: "b", Role: RoleClient, Name: "c"}, at, CertLife)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, _ := x509.ParseCertificate(der)
+		if cert.NotAfter.After(ca.cert.NotAfter) || cert.NotBefore.Before(ca.cert.NotBefore) || !cert.NotBefore.Before(cert.NotAfter) {
+			t.Errorf("from %v to %v, the CA from %v to %v", cert.NotBefore, cert.NotAfter, ca.cert.NotBefore, ca.cert.NotAfter)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ type Config struct {
 	Addr        string
 	Credentials func() Credentials       // asked at every handshake
 	Allow       func(pki.Identity) error // asked at every handshake, on both sides; nil allows all
+	Now         func() time.Time         // by which certificates are over; nil is the wall clock
 	Logger      hclog.Logger
 	// HandshakeTimeout is how long a handshake may take in all; 0 is 5 s.
 	HandshakeTimeout time.Duration
@@ -74,6 +75,9 @@ func Listen(cfg Config) (*Port, error) {
 	}
 	if cfg.Allow == nil {
 		cfg.Allow = func(pki.Identity) error { return nil }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()

@@ -157,6 +157,40 @@ func TestWhoMayAnswer(t *testing.T) {
 	}
 }
 
+// A clock that is days off cuts nobody off: not the member whose it is, and
+// not who got a certificate from it. One that is over is over.
+func TestWrongClocks(t *testing.T) {
+	b := porttest.New(t, "mail-a")
+	for _, c := range []struct {
+		name string
+		off  time.Duration
+		ok   bool
+	}{
+		{"three days ahead", 72 * time.Hour, true},
+		{"three days behind", -72 * time.Hour, true},
+		{"years behind", -5 * 365 * 24 * time.Hour, true},
+		{"longer ahead than a certificate lives", pki.CertLife + time.Hour, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wrong := func(cfg *port.Config) {
+				cfg.Now = func() time.Time { return time.Now().Add(c.off) }
+			}
+			for _, changes := range [][2]func(*port.Config){{wrong, func(*port.Config) {}}, {func(*port.Config) {}, wrong}} {
+				from, to := b.Open(2, changes[0]), b.Open(1, changes[1])
+				echo(t, to, port.Raft)
+				conn, err := dial(from, to, port.Raft)
+				if err == nil {
+					_, err = say(conn)
+					conn.Close()
+				}
+				if (err == nil) != c.ok {
+					t.Errorf("%v", err)
+				}
+			}
+		})
+	}
+}
+
 func TestNoCertificateOnlyForJoin(t *testing.T) {
 	b := porttest.New(t, "mail-a")
 	p := b.Open(1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"mailraft/cluster/pki"
 )
@@ -42,7 +43,7 @@ func (p *Port) serverConfig() *tls.Config {
 		cfg.ClientAuth = tls.RequireAnyClientCert
 		cfg.ClientCAs = creds.CA
 		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			_, err := verify(cs, creds, x509.ExtKeyUsageClientAuth, slices.Contains(members, cs.NegotiatedProtocol))
+			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageClientAuth, slices.Contains(members, cs.NegotiatedProtocol))
 			return err
 		}
 		return cfg, nil
@@ -62,7 +63,7 @@ func (p *Port) clientConfig(proto string) (*tls.Config, error) {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &creds.Cert, nil },
 		InsecureSkipVerify:   true, // host names mean nothing here; VerifyConnection checks the rest
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			_, err := verify(cs, creds, x509.ExtKeyUsageServerAuth, true)
+			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageServerAuth, true)
 			return err
 		},
 	}, nil
@@ -77,7 +78,7 @@ func withCA(creds Credentials) tls.Certificate {
 
 // verify: signed by the boundary's CA, in time, for this side of a connection,
 // of our own boundary, and of the role.
-func verify(cs tls.ConnectionState, creds Credentials, usage x509.ExtKeyUsage, member bool) (pki.Identity, error) {
+func verify(cs tls.ConnectionState, creds Credentials, now time.Time, usage x509.ExtKeyUsage, member bool) (pki.Identity, error) {
 	if creds.CA == nil {
 		return pki.Identity{}, errors.New("no CA to verify with")
 	}
@@ -89,7 +90,7 @@ func verify(cs tls.ConnectionState, creds Credentials, usage x509.ExtKeyUsage, m
 	if err != nil {
 		return pki.Identity{}, fmt.Errorf("own certificate: %w", err)
 	}
-	id, err := verifyChain(cs, creds.CA, usage)
+	id, err := verifyChain(cs, creds.CA, now, usage)
 	switch {
 	case err != nil:
 		return id, err
@@ -101,12 +102,18 @@ func verify(cs tls.ConnectionState, creds Credentials, usage x509.ExtKeyUsage, m
 	return id, nil
 }
 
-func verifyChain(cs tls.ConnectionState, roots *x509.CertPool, usage x509.ExtKeyUsage) (pki.Identity, error) {
+// verifyChain does not mind a certificate that is not good yet: the CA signs
+// only for the present, so either our clock is behind or that of the member
+// that made it was ahead, and no member is cut off for a wrong clock of days.
+func verifyChain(cs tls.ConnectionState, roots *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) (pki.Identity, error) {
 	if len(cs.PeerCertificates) == 0 {
 		return pki.Identity{}, errors.New("no certificate")
 	}
 	leaf := cs.PeerCertificates[0]
-	opts := x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{usage}}
+	if now.Before(leaf.NotBefore) {
+		now = leaf.NotBefore // which is not before the CA's
+	}
+	opts := x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}}
 	if _, err := leaf.Verify(opts); err != nil {
 		return pki.Identity{}, err
 	}
@@ -127,7 +134,7 @@ func pinConfig(pin string) *tls.Config {
 			}
 			roots := x509.NewCertPool()
 			roots.AddCert(cs.PeerCertificates[i])
-			id, err := verifyChain(cs, roots, x509.ExtKeyUsageServerAuth)
+			id, err := verifyChain(cs, roots, time.Now(), x509.ExtKeyUsageServerAuth)
 			if err == nil && id.Role != pki.RoleMember {
 				err = fmt.Errorf("%w: %s", ErrRole, id)
 			}
