@@ -47,8 +47,8 @@ func deliveries(r *http.Request, v *fsm.View, as As) (iter.Seq[Delivery], error)
 	if err != nil {
 		return nil, err
 	}
-	start, end := f.start, f.end
-	f.start, f.end = 0, 0
+	start, end := f.start.Of(as.Time), f.end.Of(as.Time)
+	f.start, f.end = Moment{}, Moment{}
 	if len(f.states) == 0 {
 		f.states = []string{"all"} // a message may be delivered to one and still active for another
 	}
