@@ -49,6 +49,7 @@ func init() {
 		"member-set": func(s *script, a args) string {
 			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
 		},
+		"request":       (*script).request,
 		"configuration": (*script).configuration,
 		// The world around.
 		"boundary": (*script).three,
@@ -378,6 +379,28 @@ func (s *script) database(a args) string {
 		}
 	}
 	return s.apply(KindDatabase, c)
+}
+
+// request add DB1 start=-1h end=0s …: times from now; without a database "-".
+// request suspend 7: by its number.
+func (s *script) request(a args) string {
+	if a.word(0) != "add" {
+		return s.apply(KindRequestChange, RequestChange{Op: a.word(0), Request: uint64(s.int(a.word(1))), Auto: a.word(2) == "auto", Reason: a.get("reason", ""), By: a.get("by", "")})
+	}
+	c := RequestAdd{Database: strings.TrimPrefix(a.word(1), "-"), Recipient: a.get("recipient", ""), Sender: a.get("sender", ""), MessageID: a.get("message-id", ""),
+		ResubmitTo: a.get("to", ""), Unresponsive: a.get("unresponsive", ""), Correlation: a.get("correlation", ""), Rate: s.int(a.get("rate", "0")),
+		Again: a.word(2) == "again", Reason: a.get("reason", ""), By: a.get("by", "")}
+	if a.has("start") {
+		c.Start = s.now.Add(s.span(a.get("start", "")))
+	}
+	if a.has("end") {
+		c.End = s.now.Add(s.span(a.get("end", "")))
+	}
+	answer := s.do(KindRequestAdd, c)
+	if answer.Refused != nil {
+		return s.show(answer)
+	}
+	return "request " + answer.Text
 }
 
 func (s *script) queue(a args) string {

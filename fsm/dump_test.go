@@ -15,7 +15,7 @@ func (s *script) dump(a args) string {
 	show, ok := map[string]func(*View, args) string{
 		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
 		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
-		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "directory": s.dumpDirectory,
+		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "requests": s.dumpRequests, "directory": s.dumpDirectory,
 	}[a.word(0)]
 	if ok {
 		out := show(v, a)

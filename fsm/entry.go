@@ -16,39 +16,42 @@ type Kind uint8
 
 // The commands. CONTRIBUTING.md says what a new one needs.
 const (
-	KindTermStart    Kind = 1  // TermStart: a leader's term begins
-	KindTick         Kind = 2  // Tick: time passes, members report
-	KindAccept       Kind = 3  // Accept: a message is ours
-	KindWithdraw     Kind = 4  // Withdraw: this submission must not be accepted any more
-	KindReport       Kind = 5  // Report: outcomes of deliveries
-	KindDiscard      Kind = 6  // Discard: a shadow server acknowledges discard statuses
-	KindExpire       Kind = 7  // Expire: hold times are over
-	KindMemberAdd    Kind = 8  // MemberAdd: a member joins
-	KindMemberDown   Kind = 9  // MemberDown: its lease is over, its messages are handed over
-	KindMemberUp     Kind = 10 // MemberUp
-	KindTakeover     Kind = 11 // Takeover: one piece of the handing over
-	KindProtect      Kind = 12 // Protect: one piece of giving messages what they lack
-	KindExpand       Kind = 13 // Expand: one piece of a large group
-	KindConfigure    Kind = 14 // Configure: parameters of the boundary
-	KindDirectory    Kind = 15 // Directory: domains, mailboxes, groups
-	KindDatabase     Kind = 16 // Database: mailbox databases and copies
-	KindToken        Kind = 17 // Token: an invitation to join
-	KindQueue        Kind = 18 // Queue: suspend or resume a destination
-	KindMessage      Kind = 19 // Message: retry, delete, suspend, resume
-	KindMark         Kind = 20 // Mark: hash the state at this entry
-	KindFound        Kind = 21 // Found: the boundary comes into being
-	KindVotersChange Kind = 32 // VotersChange: a change of the voters is announced
-	KindVotersAbort  Kind = 33 // VotersAbort: and called off
-	KindMemberRemove Kind = 34 // MemberRemove: a member leaves for good
-	KindDrain        Kind = 35 // Drain: a member is drained, or not any more
-	KindHandOver     Kind = 36 // HandOver: a draining member gives its messages away
-	KindMemberSet    Kind = 37 // MemberSet: a member has another address
-	KindMemberCert   Kind = 38 // MemberCert: a member has renewed its certificate
-	kindSkippable    Kind = 0x80
-	headerSize            = 10
-	version          byte = 1
-	entrySizeMax          = 1 << 20
-	recipientsPerRow      = 1000
+	KindTermStart     Kind = 1  // TermStart: a leader's term begins
+	KindTick          Kind = 2  // Tick: time passes, members report
+	KindAccept        Kind = 3  // Accept: a message is ours
+	KindWithdraw      Kind = 4  // Withdraw: this submission must not be accepted any more
+	KindReport        Kind = 5  // Report: outcomes of deliveries
+	KindDiscard       Kind = 6  // Discard: a shadow server acknowledges discard statuses
+	KindExpire        Kind = 7  // Expire: hold times are over
+	KindMemberAdd     Kind = 8  // MemberAdd: a member joins
+	KindMemberDown    Kind = 9  // MemberDown: its lease is over, its messages are handed over
+	KindMemberUp      Kind = 10 // MemberUp
+	KindTakeover      Kind = 11 // Takeover: one piece of the handing over
+	KindProtect       Kind = 12 // Protect: one piece of giving messages what they lack
+	KindExpand        Kind = 13 // Expand: one piece of a large group
+	KindConfigure     Kind = 14 // Configure: parameters of the boundary
+	KindDirectory     Kind = 15 // Directory: domains, mailboxes, groups
+	KindDatabase      Kind = 16 // Database: mailbox databases and copies
+	KindToken         Kind = 17 // Token: an invitation to join
+	KindQueue         Kind = 18 // Queue: suspend or resume a destination
+	KindMessage       Kind = 19 // Message: retry, delete, suspend, resume
+	KindMark          Kind = 20 // Mark: hash the state at this entry
+	KindFound         Kind = 21 // Found: the boundary comes into being
+	KindVotersChange  Kind = 32 // VotersChange: a change of the voters is announced
+	KindVotersAbort   Kind = 33 // VotersAbort: and called off
+	KindMemberRemove  Kind = 34 // MemberRemove: a member leaves for good
+	KindDrain         Kind = 35 // Drain: a member is drained, or not any more
+	KindHandOver      Kind = 36 // HandOver: a draining member gives its messages away
+	KindMemberSet     Kind = 37 // MemberSet: a member has another address
+	KindMemberCert    Kind = 38 // MemberCert: a member has renewed its certificate
+	KindRequestAdd    Kind = 50 // RequestAdd: a resubmit request is made
+	KindAdvance       Kind = 51 // Advance: one piece of a resubmit request
+	KindRequestChange Kind = 52 // RequestChange: suspend, resume, cancel
+	kindSkippable     Kind = 0x80
+	headerSize             = 10
+	version           byte = 1
+	entrySizeMax           = 1 << 20
+	recipientsPerRow       = 1000
 )
 
 // ErrEntry reports bytes that are no entry of a kind and version known here.
@@ -104,8 +107,8 @@ type Answer struct {
 	Index   uint64        `cbor:"3,keyasint,omitempty"` // of the entry
 	Items   []*mail.Reply `cbor:"4,keyasint,omitempty"` // Report: one per message, nil where it was taken
 	Count   int           `cbor:"5,keyasint,omitempty"` // rows changed
-	More    bool          `cbor:"6,keyasint,omitempty"` // Takeover, Expire, Expand, Protect: there is another piece
-	Text    string        `cbor:"7,keyasint,omitempty"`
+	More    bool          `cbor:"6,keyasint,omitempty"` // Takeover, Expire, Expand, Protect, Advance: there is another piece
+	Text    string        `cbor:"7,keyasint,omitempty"` // RequestAdd: the number of the request
 }
 
 // DecodeAnswer reads what Apply returned.

@@ -98,23 +98,23 @@ func (t *tx) see(parent mail.ID, r *Recipient) {
 // pin holds the versions of groups that refs newly speak of.
 func (t *tx) pin(m *Message, refs []directory.GroupRef) {
 	held := map[directory.GroupRef]bool{}
-	for _, g := range m.Pinned {
+	for _, g := range m.Groups {
 		held[g] = true
 	}
 	for _, g := range refs {
 		p := directory.GroupRef{Address: g.Address, Version: g.Version}
 		if !g.Expanded() && !held[p] && t.refGroup(g.Address, g.Version, 1) {
 			held[p] = true
-			m.Pinned = append(m.Pinned, p)
+			m.Groups = append(m.Groups, p)
 		}
 	}
 }
 
 func (t *tx) unpin(m *Message) {
-	for _, g := range m.Pinned {
+	for _, g := range m.Groups {
 		t.refGroup(g.Address, g.Version, -1)
 	}
-	m.Pinned = nil
+	m.Groups = nil
 }
 
 // refGroup counts who holds a version of a group; it goes with the last.

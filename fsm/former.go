@@ -20,7 +20,12 @@ type Former struct {
 	Heir   mail.MemberID `cbor:"7,keyasint,omitempty" json:"heir,omitzero"` // replaced: who has its name now
 	By     string        `cbor:"8,keyasint,omitempty" json:"by,omitempty"`
 	Reason string        `cbor:"9,keyasint,omitempty" json:"reason,omitempty"`
+	Lost   bool          `cbor:"10,keyasint,omitempty" json:"lost,omitempty"` // it was not drained: its Safety Net went with it
 }
+
+// lost reports whether a Primary Safety Net went with the member; an older row
+// says so by How alone.
+func (f *Former) lost() bool { return f.Lost || f.How == HowReplaced }
 
 // How a member came to be a former one.
 const (
@@ -148,6 +153,7 @@ func (t *tx) checkRest(m Member, now bool) Answer {
 // owns goes as soon as MemberDown says that its last lease is over.
 func (t *tx) retire(m Member, f Former) {
 	f.ID, f.Name, f.Serial, f.Joined, f.At = m.ID, m.Name, m.Serial, m.Joined, t.now()
+	f.Lost = m.Drained == 0
 	t.put(tab(tabFormer).mem(m.ID), f)
 	m.Retired, m.Left, m.Found, m.Walk = t.now(), 0, 0, nil
 	if !m.Up {

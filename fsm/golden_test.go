@@ -68,7 +68,11 @@ var golden = map[Kind]struct {
 	KindMemberCert:   {"member-cert", MemberCert{Member: m2, Serial: "4f"}},
 	KindMemberSet:    {"member-set", MemberSet{Member: m2, Addr: "192.0.2.9:8025", By: "op", Reason: "moved"}},
 	KindHandOver:     {"hand-over", HandOver{Member: m2, IDs: []mail.ID{goldenID}, After: 3}},
-	KindMark:         {"mark", Mark{}},
+	KindRequestAdd: {"request-add", RequestAdd{Database: "DB1", Recipient: "a@example.test", Sender: "<>", MessageID: "<1@example.org>", Start: begin,
+		End: begin.Add(time.Hour), ResubmitTo: "b@example.test", Unresponsive: "m2", Correlation: "ticket 7", Rate: 50, Again: true, Reason: "restored", By: "op"}},
+	KindAdvance:       {"advance", Advance{Request: 7, Rows: 64}},
+	KindRequestChange: {"request-change", RequestChange{Op: "suspend", Request: 7, Auto: true, Reason: "disk", By: "op"}},
+	KindMark:          {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
 		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},
 }

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	b.Set(keyInstalling, nil)
 	b.Commit()
 	f.db.Sync()
-	s := &streamReader{r: r, first: f.notOlder}
+	s := &streamReader{r: r, position: f.notOlder}
 	f.settings.Store(nil)
 	err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault)
 	v := f.View()
@@ -70,11 +69,11 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-// notOlder looks at the first row of a snapshot, which is its position.
-func (f *FSM) notOlder(k, v []byte) error {
+// notOlder looks at the position of a snapshot.
+func (f *FSM) notOlder(v []byte) error {
 	var a Applied
-	if !bytes.Equal(k, tab(tabApplied)) || dec.Unmarshal(v, &a) != nil {
-		return fmt.Errorf("%w: it has no position", ErrSnapshot)
+	if dec.Unmarshal(v, &a) != nil {
+		return fmt.Errorf("%w: its position cannot be read", ErrSnapshot)
 	}
 	if at, _ := f.Applied(); a.Index < at {
 		return fmt.Errorf("%w: it ends at entry %d, and the state at %d", ErrOlder, a.Index, at)

@@ -75,13 +75,13 @@ func invariants(t Tables) error {
 			want[string(k)] = true
 		}
 		refs[m.Content.ID]++
-		for _, g := range m.Pinned {
+		for _, g := range m.Groups {
 			pins[string(tab(tabDirectory).byte('g').str(g.Address).u64(g.Version))]++
 		}
 		checkOwner(m, members, bad)
 		checkWork(t, m, bad)
 	}
-	for _, table := range []byte{tabDiscard, tabExpiry, tabMessageID, tabChild, tabSafetyNet, tabOwner, tabDue, tabShadow, tabNeed, tabExpand} {
+	for _, table := range indexTables {
 		for k := range t.Scan(tab(table), tab(table).end()) {
 			if !want[string(k)] {
 				bad("index key %q without a row that makes it", k)
@@ -96,6 +96,7 @@ func invariants(t Tables) error {
 	checkContents(t, refs, bad)
 	checkGroups(t, pins, bad)
 	checkSubmissions(t, bad)
+	checkRequests(t, bad)
 	return errors.Join(errs...)
 }
 

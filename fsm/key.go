@@ -37,6 +37,13 @@ const (
 	tabExpand     = 'x' // index: id: expansions under way
 	tabDatabase   = 'y' // name
 	tabDirectory  = 'z' // 'd' domain, 'm' mailbox, 'g' group and version, 'G' current version of a group
+
+	tabRequest      = 'R' // number
+	tabRequestOpen  = 'A' // index: number: requests that are not ended
+	tabRequestEnded = 'E' // index: time, number: those that are
+	tabOrigin       = 'B' // index: origin, id: resubmissions
+	tabPinned       = 'P' // index: request, id: what is held for it beyond the hold time
+	tabLeft         = 'S' // request, member, database, delivery time, id, recipient: deliveries left until the member can serve
 )
 
 // Replicated rows lie in [ReplicatedLow, ReplicatedHigh).
@@ -69,6 +76,9 @@ func (k key) end() key {
 	}
 	return nil
 }
+
+// lastU64 reads the number that a key ends with.
+func lastU64(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }
 
 // lastID reads the id that a key ends with.
 func lastID(k []byte) mail.ID { return mail.ID(k[len(k)-len(mail.ID{}):]) }
@@ -105,9 +115,12 @@ func (m *Message) indexes() []key {
 	if m.Fields.MessageID != "" {
 		ks = append(ks, tab(tabMessageID).u64(messageIDHash(m.Fields.MessageID)).id(m.ID))
 	}
+	if m.Request != 0 {
+		ks = append(ks, tab(tabOrigin).id(m.Origin).id(m.ID))
+	}
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
-		if r.State == Delivered && !r.Gone {
+		if r.held() {
 			ks = append(ks, tab(tabSafetyNet).str(strings.ToLower(r.Database)).time(r.Done).id(m.ID).u16(i))
 			if m.PrimaryEnd == 0 { // else they stay as long as the row
 				ks = append(ks, tab(tabExpiry).time(r.Done).id(m.ID))

@@ -24,7 +24,7 @@ type Message struct {
 	Recipients []Recipient          `cbor:"11,keyasint"`
 	Holders    []mail.MemberID      `cbor:"12,keyasint,omitempty"` // who had the content when it was accepted
 	Events     []Event              `cbor:"13,keyasint,omitempty"`
-	Origin     mail.ID              `cbor:"14,keyasint,omitempty"` // DSN: the message that it reports on
+	Origin     mail.ID              `cbor:"14,keyasint,omitempty"` // DSN: the message that it reports on; resubmission: the message that was accepted
 	Parent     mail.ID              `cbor:"15,keyasint,omitempty"` // a piece of a large group: the message as accepted
 	Rest       []directory.GroupRef `cbor:"16,keyasint,omitempty"` // groups still to be expanded
 	Held       bool                 `cbor:"17,keyasint,omitempty"` // not delivered before the expansion is complete
@@ -33,8 +33,12 @@ type Message struct {
 	Waiting    bool                 `cbor:"20,keyasint,omitempty"` // its owner is down and nobody who is up has the content
 	PrimaryEnd mail.Time            `cbor:"21,keyasint,omitempty"` // its Primary Safety Net entry has expired; the shadow is unacknowledged
 	Expanding  bool                 `cbor:"22,keyasint,omitempty"` // Rest was not empty at first, and pieces are not all released
-	Pinned     []directory.GroupRef `cbor:"23,keyasint,omitempty"` // group versions that the expansion holds
+	Groups     []directory.GroupRef `cbor:"23,keyasint,omitempty"` // group versions that the expansion holds
 	Deleted    *mail.Reply          `cbor:"24,keyasint,omitempty"` // an operator deleted it while it was expanded
+
+	Request uint64        `cbor:"40,keyasint,omitempty"` // a resubmission: the request that it was made for
+	LostBy  mail.MemberID `cbor:"41,keyasint,omitempty"` // the former member that its Primary Safety Net was lost with
+	Pinned  uint64        `cbor:"42,keyasint,omitempty"` // its hold time is over; kept for this request
 }
 
 // Active reports whether the message still has to be delivered to somebody.
@@ -54,9 +58,13 @@ const (
 	Failed    RecipientState = 3
 	Expired   RecipientState = 4 // given up after message-expiration-timeout
 	Deleted   RecipientState = 5 // by an operator
+
+	// Undelivered: a resubmission was given up. Nobody is told, so it stays in
+	// the Safety Net as if delivered then, for later requests to find.
+	Undelivered RecipientState = 6
 )
 
-var recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted"}
+var recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered"}
 
 // String is the state in lower case.
 func (s RecipientState) String() string { return recipientStates[s] }
@@ -80,12 +88,22 @@ type Recipient struct {
 	Activation uint64         `cbor:"12,keyasint,omitempty"`
 	Via        []string       `cbor:"13,keyasint,omitempty"` // groups it came from
 	Gone       bool           `cbor:"14,keyasint,omitempty"` // its hold time is over
+
+	Resubmitted bool `cbor:"20,keyasint,omitempty"` // of a resubmission: waits behind fresh mail
 }
 
-// Destination is the queue that the recipient waits in: "db/NAME",
-// "relay/NEXTHOP", or "fail" for one that did not resolve.
+// held reports whether the recipient is in the Safety Net.
+func (r *Recipient) held() bool {
+	return (r.State == Delivered || r.State == Undelivered) && !r.Gone
+}
+
+// Destination is the queue that the recipient waits in: "db/NAME", for a
+// resubmission "resubmit/NAME", "relay/NEXTHOP", or "fail" for one that did
+// not resolve.
 func (r *Recipient) Destination() string {
 	switch {
+	case r.Database != "" && r.Resubmitted:
+		return "resubmit/" + r.Database
 	case r.Database != "":
 		return "db/" + r.Database
 	case r.NextHop != "":
@@ -172,6 +190,7 @@ type Boundary struct {
 	Next       []mail.MemberID `cbor:"30,keyasint,omitempty"` // voters to be: see VotersChange
 	NextAt     uint64          `cbor:"31,keyasint,omitempty"` // index at which they were announced; zero: no change is under way
 	NextPrev   uint64          `cbor:"32,keyasint,omitempty"` // index of the configuration that is to be changed
+	Requests   uint64          `cbor:"48,keyasint,omitempty"` // last resubmit request's number
 }
 
 // Database is a mailbox database.

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,9 +18,9 @@ var ErrSnapshot = errors.New("malformed or damaged snapshot")
 // streamReader reads what writeStream wrote. Its checksum is known only after
 // the last row, so rows must not be used before fault has returned nil.
 type streamReader struct {
-	r     io.Reader
-	first func(k, v []byte) error // looks at the first row; an error ends the reading
-	err   error
+	r        io.Reader
+	position func(v []byte) error // looks at the row of the position, which must be there; an error ends the reading
+	err      error
 }
 
 func (s *streamReader) fault() error { return s.err }
@@ -35,6 +36,7 @@ func (s *streamReader) rows() iter.Seq2[[]byte, []byte] {
 			return
 		}
 		var last []byte
+		look := s.position
 		for {
 			k, v, err := readRow(in)
 			if err != nil {
@@ -48,17 +50,20 @@ func (s *streamReader) rows() iter.Seq2[[]byte, []byte] {
 				s.err = fmt.Errorf("%w: row out of order", ErrSnapshot)
 				return
 			}
-			if last == nil && s.first != nil {
-				if s.err = s.first(k, v); s.err != nil {
+			if look != nil && bytes.Equal(k, tab(tabApplied)) {
+				if s.err = look(v); s.err != nil {
 					return
 				}
+				look = nil
 			}
 			last = k
 			if !yield(k, v) {
 				return
 			}
 		}
-		s.err = checkSum(b, sum)
+		if s.err = checkSum(b, sum); s.err == nil && look != nil {
+			s.err = fmt.Errorf("%w: it has no position", ErrSnapshot)
+		}
 	}
 }
 

@@ -196,14 +196,19 @@ func (t Tables) SafetyNet(database string, start, end mail.Time) iter.Seq[Delive
 	}
 	return func(yield func(Delivery) bool) {
 		for k := range t.Scan(low.time(max(start, 0)), high) {
-			tail := k[len(k)-25:]
-			d := Delivery{Database: database, At: mail.Time(binary.BigEndian.Uint64(tail)),
-				ID: mail.ID(tail[8:23]), Recipient: int(binary.BigEndian.Uint16(tail[23:]))}
+			d := deliveryOf(k)
+			d.Database = database
 			if !yield(d) {
 				return
 			}
 		}
 	}
+}
+
+// deliveryOf reads a key that ends with delivery time, id and recipient.
+func deliveryOf(k []byte) Delivery {
+	tail := k[len(k)-25:]
+	return Delivery{At: mail.Time(binary.BigEndian.Uint64(tail)), ID: mail.ID(tail[8:23]), Recipient: int(binary.BigEndian.Uint16(tail[23:]))}
 }
 
 // Member returns a member's row.

@@ -20,6 +20,8 @@ type tx struct {
 	at   Applied // of the entry being applied
 	made int     // messages that this entry has created
 	log  hclog.Logger
+
+	requests map[uint64]*requestEdit // that this entry has asked for
 }
 
 // applyLog applies one entry of the Raft log; mark says that the state is to
@@ -45,6 +47,7 @@ func (t *tx) applyLog(l *raft.Log) (a Answer, mark bool) {
 	switch {
 	case ok:
 		a = handle(t, body)
+		t.saveRequests()
 	case kind&kindSkippable == 0:
 		err = fmt.Errorf("kind %d: %w: this member runs an older version than its boundary", kind, ErrEntry)
 	}
@@ -62,34 +65,36 @@ var handlers map[Kind]func(*tx, []byte) Answer
 
 func init() {
 	handlers = map[Kind]func(*tx, []byte) Answer{
-		KindFound:        handler((*tx).found),
-		KindTermStart:    handler((*tx).termStart),
-		KindTick:         handler((*tx).tick),
-		KindAccept:       handler((*tx).accept),
-		KindWithdraw:     handler((*tx).withdraw),
-		KindReport:       handler((*tx).report),
-		KindDiscard:      handler((*tx).discard),
-		KindExpire:       handler((*tx).expire),
-		KindMemberAdd:    handler((*tx).memberAdd),
-		KindMemberDown:   handler((*tx).memberDown),
-		KindMemberUp:     handler((*tx).memberUp),
-		KindTakeover:     handler((*tx).takeover),
-		KindProtect:      handler((*tx).protect),
-		KindExpand:       handler((*tx).expand),
-		KindConfigure:    handler((*tx).configure),
-		KindDirectory:    handler((*tx).directory),
-		KindDatabase:     handler((*tx).database),
-		KindToken:        handler((*tx).token),
-		KindQueue:        handler((*tx).queue),
-		KindMessage:      handler((*tx).message),
-		KindVotersChange: handler((*tx).votersChange),
-		KindVotersAbort:  handler((*tx).votersAbort),
-		KindMemberRemove: handler((*tx).memberRemove),
-		KindDrain:        handler((*tx).drain),
-		KindMemberCert:   handler((*tx).memberCert),
-		KindMemberSet:    handler((*tx).memberSet),
-		KindHandOver:     handler((*tx).handOverOwn),
-		KindMark:         handler(func(t *tx, _ Mark) Answer { return Answer{} }),
+		KindFound:         handler((*tx).found),
+		KindTermStart:     handler((*tx).termStart),
+		KindTick:          handler((*tx).tick),
+		KindAccept:        handler((*tx).accept),
+		KindWithdraw:      handler((*tx).withdraw),
+		KindReport:        handler((*tx).report),
+		KindDiscard:       handler((*tx).discard),
+		KindExpire:        handler((*tx).expire),
+		KindMemberAdd:     handler((*tx).memberAdd),
+		KindMemberDown:    handler((*tx).memberDown),
+		KindMemberUp:      handler((*tx).memberUp),
+		KindTakeover:      handler((*tx).takeover),
+		KindProtect:       handler((*tx).protect),
+		KindExpand:        handler((*tx).expand),
+		KindConfigure:     handler((*tx).configure),
+		KindDirectory:     handler((*tx).directory),
+		KindDatabase:      handler((*tx).database),
+		KindToken:         handler((*tx).token),
+		KindQueue:         handler((*tx).queue),
+		KindMessage:       handler((*tx).message),
+		KindVotersChange:  handler((*tx).votersChange),
+		KindVotersAbort:   handler((*tx).votersAbort),
+		KindMemberRemove:  handler((*tx).memberRemove),
+		KindDrain:         handler((*tx).drain),
+		KindMemberCert:    handler((*tx).memberCert),
+		KindMemberSet:     handler((*tx).memberSet),
+		KindHandOver:      handler((*tx).handOverOwn),
+		KindRequestAdd:    handler((*tx).requestAdd),
+		KindRequestChange: handler((*tx).requestChange),
+		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),
 	}
 }
 
