@@ -179,16 +179,25 @@ func (s *Store) root() error {
 	return nil
 }
 
-// Probe writes a file, syncs it and removes it: the copy can take mail.
+// Probe writes a file, syncs it and removes it: the copy can take mail. The
+// name is one for each host, so that a crash leaves one file behind at most.
 func (s *Store) Probe() error {
 	if err := s.root(); err != nil {
-		return err
-	}
-	name := filepath.Join(s.dir, ".mailraft-probe-"+unique(s.host, 0))
-	if err := writeSynced(name, []byte("probe\n")); err != nil {
 		return fmt.Errorf("probe %s: %w", s.dir, err)
 	}
-	if err := os.Remove(name); err != nil {
+	name := filepath.Join(s.dir, ".mailraft-probe-"+s.host)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", s.dir, err)
+	}
+	if _, err = f.WriteString("probe\n"); err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) { // it may be another process of this host that was quicker
+		err = errors.Join(err, gone)
+	}
+	if err != nil {
 		return fmt.Errorf("probe %s: %w", s.dir, err)
 	}
 	return nil

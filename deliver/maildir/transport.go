@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"mailraft/deliver"
@@ -20,13 +21,20 @@ type Transport struct {
 	Retain func() time.Duration
 	Now    func() mail.Time
 	Create bool // see Options
+
+	mu     sync.Mutex
+	probes map[string]*probing     // that run, by path
+	probe  func(path string) error // tests let probes hang here; nil: Store.Probe
+}
+
+func (t *Transport) store(path string) *Store {
+	return New(Options{Dir: path, Host: t.Host, Retain: t.Retain, Now: t.Now, Create: t.Create})
 }
 
 // Deliver implements deliver.Transport. Recipients that are the same mailbox
 // get one copy.
 func (t *Transport) Deliver(ctx context.Context, a *deliver.Attempt) []deliver.Answer {
-	path := strings.TrimPrefix(a.Destination.Addr, Scheme+":")
-	s := New(Options{Dir: path, Host: t.Host, Retain: t.Retain, Now: t.Now, Create: t.Create})
+	s := t.store(strings.TrimPrefix(a.Destination.Addr, Scheme+":"))
 	answers := make([]deliver.Answer, len(a.Recipients))
 	content, err := a.Open()
 	if err != nil {
