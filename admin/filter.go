@@ -55,7 +55,7 @@ type Filter struct {
 	older, newer      time.Duration
 	sizeMin, sizeMax  int64 // sizeMax 0: no bound
 	reason            *regexp.Regexp
-	start, end        Moment
+	start, end        mail.Time
 	given             bool // something but the limit was said
 }
 
@@ -100,9 +100,9 @@ func (f *Filter) set(name, text string) (err error) {
 	case "reason_match":
 		f.reason, err = regexp.Compile("(?i)" + text)
 	case "start":
-		f.start, err = ParseMoment(text)
+		err = f.start.UnmarshalText([]byte(text))
 	case "end":
-		f.end, err = ParseMoment(text)
+		err = f.end.UnmarshalText([]byte(text))
 	case "limit":
 		_, err = limitOf(url.Values{"limit": {text}})
 	}
@@ -172,8 +172,8 @@ func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 		f.newer != 0 && age > f.newer,
 		m.Content.Size < f.sizeMin,
 		f.sizeMax != 0 && m.Content.Size > f.sizeMax,
-		!f.start.IsZero() && m.Accepted < f.start.Of(now),
-		!f.end.IsZero() && m.Accepted >= f.end.Of(now),
+		f.start != 0 && m.Accepted < f.start,
+		f.end != 0 && m.Accepted >= f.end,
 		f.member != "" && !names.is(m.Primary, f.member) && !names.is(m.Shadow, f.member):
 		return false
 	}

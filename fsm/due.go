@@ -48,3 +48,13 @@ func (t Tables) Due(primary mail.MemberID, destination string) iter.Seq[Waiting]
 		}
 	}
 }
+
+// CountActive counts the active messages of the boundary, up to most.
+func (t Tables) CountActive(most int64) (n int64) {
+	for range t.Scan(tab(tabOwner), tab(tabOwner).end()) {
+		if n++; n >= most {
+			break
+		}
+	}
+	return n
+}

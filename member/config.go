@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -25,12 +26,13 @@ type Config struct {
 	LogLevel string `toml:"log-level"`
 	LogJSON  bool   `toml:"log-json"`
 
-	SMTP    SMTP    `toml:"smtp"`
-	Cluster Cluster `toml:"cluster"`
-	HTTP    HTTP    `toml:"http"`
-	Disk    Disk    `toml:"disk"`
-	Log     Log     `toml:"log"`
-	Content Content `toml:"content"`
+	SMTP     SMTP     `toml:"smtp"`
+	Cluster  Cluster  `toml:"cluster"`
+	HTTP     HTTP     `toml:"http"`
+	Disk     Disk     `toml:"disk"`
+	Pressure Pressure `toml:"pressure"`
+	Log      Log      `toml:"log"`
+	Content  Content  `toml:"content"`
 }
 
 // SMTP is the ingress.
@@ -55,10 +57,23 @@ type HTTP struct {
 	Pprof  bool   `toml:"pprof"` // Go's profiles below /debug/pprof/, for whoever reaches the listener
 }
 
-// Disk is the floor below which no new mail is taken.
+// Disk is how much space must stay free.
 type Disk struct {
-	SpaceMin string `toml:"space-min"` // default 1GiB
-	spaceMin int64
+	SpaceMin    string `toml:"space-min"`    // below it no new mail is taken; default 1GiB
+	SpaceMedium string `toml:"space-medium"` // below it resubmission waits; default twice space-min
+	spaceMin    int64
+	spaceMedium int64
+}
+
+// Pressure is where the levels of back pressure begin: at medium resubmission
+// waits, at high no new mail is taken. For the disk see Disk.
+type Pressure struct {
+	MemoryMax    string `toml:"memory-max"`    // what this process may use; default: the limit of its control group, or the machine's memory
+	MemoryMedium int    `toml:"memory-medium"` // percent of memory-max that is live heap; default 50
+	MemoryHigh   int    `toml:"memory-high"`   // default 75
+	QueueMedium  int64  `toml:"queue-medium"`  // active messages of the boundary; default 100,000
+	QueueHigh    int64  `toml:"queue-high"`    // default 1,000,000
+	memoryMax    int64
 }
 
 // Log is how much of the Raft log is kept for members that were away. Who was
@@ -183,6 +198,9 @@ func (c *Config) quantities() error {
 	if c.Content.refillRate < 1 || c.Log.sizeMax < 1 {
 		return errors.New("content.refill-rate and log.size-max: want more than 0")
 	}
+	if err := c.levels(); err != nil {
+		return err
+	}
 	for _, q := range []struct {
 		key, standard string
 		text          *string
@@ -200,6 +218,34 @@ func (c *Config) quantities() error {
 			return fmt.Errorf("%s: %s is too short", q.key, *q.text)
 		}
 		*q.d = d
+	}
+	return nil
+}
+
+// levels reads where back pressure begins.
+func (c *Config) levels() error {
+	p := &c.Pressure
+	setDefault(&c.Disk.SpaceMedium, mail.FormatSize(2*c.Disk.spaceMin))
+	setDefault(&p.MemoryMax, mail.FormatSize(memoryMax()))
+	for _, q := range []struct {
+		key, text string
+		n         *int64
+	}{{"disk.space-medium", c.Disk.SpaceMedium, &c.Disk.spaceMedium}, {"pressure.memory-max", p.MemoryMax, &p.memoryMax}} {
+		n, err := mail.ParseSize(q.text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.key, err)
+		}
+		*q.n = n
+	}
+	p.MemoryMedium, p.MemoryHigh = cmp.Or(p.MemoryMedium, 50), cmp.Or(p.MemoryHigh, 75)
+	p.QueueMedium, p.QueueHigh = cmp.Or(p.QueueMedium, 100_000), cmp.Or(p.QueueHigh, 1_000_000)
+	switch {
+	case c.Disk.spaceMedium < c.Disk.spaceMin:
+		return fmt.Errorf("disk.space-medium: %s is below space-min, %s", c.Disk.SpaceMedium, c.Disk.SpaceMin)
+	case p.MemoryMedium < 1 || p.MemoryHigh < p.MemoryMedium || p.MemoryHigh > 100:
+		return fmt.Errorf("pressure.memory-medium and memory-high: %d and %d: want percentages, the second not below the first", p.MemoryMedium, p.MemoryHigh)
+	case p.QueueMedium < 1 || p.QueueHigh < p.QueueMedium:
+		return fmt.Errorf("pressure.queue-medium and queue-high: %d and %d: want more than 0, the second not below the first", p.QueueMedium, p.QueueHigh)
 	}
 	return nil
 }

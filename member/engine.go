@@ -14,6 +14,7 @@ import (
 	"mailraft/deliver"
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/resubmit"
 	"mailraft/store/content"
 	"mailraft/store/raftlog"
 	"mailraft/store/state"
@@ -42,6 +43,8 @@ type Engine struct {
 	deliverer *deliver.Deliverer
 	refill    *refill
 	scrub     *scrub
+	pressure  *pressure
+	watch     *resubmit.Watch
 	params    params
 
 	restart  chan error      // see Restart
@@ -119,7 +122,7 @@ func (m *Engine) openNode(w Wires) error {
 	if err != nil {
 		return err
 	}
-	m.refill, m.scrub = newRefill(m), newScrub(m)
+	m.refill, m.scrub, m.pressure = newRefill(m), newScrub(m), newPressure(m)
 	if err := m.startNode(w, snaps); err != nil {
 		return err
 	}
@@ -171,6 +174,8 @@ func (m *Engine) Deliver(transports map[string]deliver.Transport, lease deliver.
 		Lease: lease, Held: true, Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
 	m.onClose(m.stopDelivery)
 	m.work.Go(func() { m.drainSelf(lease) })
+	m.watch = m.newWatch(transports)
+	m.work.Go(func() { m.watch.Run(m.ctx) })
 }
 
 func (m *Engine) stopDelivery() {
@@ -191,6 +196,7 @@ func (m *Engine) Serve(contents net.Listener) {
 	m.work.Go(m.syncState)
 	m.work.Go(m.sweep)
 	m.work.Go(m.acknowledge)
+	m.work.Go(m.pressure.run)
 }
 
 // Close ends the engine. Deliveries under way have until the end of ctx.
