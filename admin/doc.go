@@ -23,6 +23,8 @@ import (
 type State interface {
 	View() *fsm.View
 	Applied() (index uint64, now mail.Time)
+	// Changed returns a channel that is closed when the state has moved on.
+	Changed() <-chan struct{}
 }
 
 // ErrNoQuorum reports, wrapped, that a proposal was not committed within its

@@ -55,7 +55,7 @@ type Filter struct {
 	older, newer      time.Duration
 	sizeMin, sizeMax  int64 // sizeMax 0: no bound
 	reason            *regexp.Regexp
-	start, end        mail.Time
+	start, end        Moment
 	given             bool // something but the limit was said
 }
 
@@ -100,9 +100,9 @@ func (f *Filter) set(name, text string) (err error) {
 	case "reason_match":
 		f.reason, err = regexp.Compile("(?i)" + text)
 	case "start":
-		err = f.start.UnmarshalText([]byte(text))
+		f.start, err = ParseMoment(text)
 	case "end":
-		err = f.end.UnmarshalText([]byte(text))
+		f.end, err = ParseMoment(text)
 	case "limit":
 		_, err = limitOf(url.Values{"limit": {text}})
 	}
@@ -172,8 +172,8 @@ func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 		f.newer != 0 && age > f.newer,
 		m.Content.Size < f.sizeMin,
 		f.sizeMax != 0 && m.Content.Size > f.sizeMax,
-		f.start != 0 && m.Accepted < f.start,
-		f.end != 0 && m.Accepted >= f.end,
+		!f.start.IsZero() && m.Accepted < f.start.Of(now),
+		!f.end.IsZero() && m.Accepted >= f.end.Of(now),
 		f.member != "" && !names.is(m.Primary, f.member) && !names.is(m.Shadow, f.member):
 		return false
 	}

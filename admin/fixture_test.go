@@ -137,6 +137,7 @@ func (b *boundary) mailbag() (delivered, deferred, ready, suspended mail.ID) {
 }
 
 func (b *boundary) View() *fsm.View              { return b.f.View() }
+func (b *boundary) Changed() <-chan struct{}     { return b.f.Changed() }
 func (b *boundary) Applied() (uint64, mail.Time) { return b.f.Applied() }
 
 func (b *boundary) Propose(ctx context.Context, k fsm.Kind, body any) (fsm.Answer, error) {
@@ -180,15 +181,17 @@ func (b *boundary) server() *Server {
 	return New(Config{State: b, Proposer: b, Contents: b, Host: b, Boundary: b, Logger: hclog.NewNullLogger()})
 }
 
-// client serves the API on a Unix socket and returns a client of it.
-func (b *boundary) client() *Client {
+func (b *boundary) client() *Client { return b.clientOf(b.server()) }
+
+// clientOf serves the API on a Unix socket and returns a client of it.
+func (b *boundary) clientOf(s *Server) *Client {
 	b.t.Helper()
 	path := filepath.Join(b.t.TempDir(), "s")
 	l, err := Listen(path)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	serve(b.t, l, b.server().API())
+	serve(b.t, l, s.API())
 	c := NewClient(path)
 	b.t.Cleanup(c.Close)
 	return c

@@ -182,7 +182,7 @@ func viewEvents(m *fsm.Message, n names) []Event {
 // are not there are left out; see missingID.
 func selected(v *fsm.View, f *Filter, n names, now mail.Time) iter.Seq[*fsm.Message] {
 	return func(yield func(*fsm.Message) bool) {
-		for m := range candidates(v, f) {
+		for m := range candidates(v, f, now) {
 			if f.match(m, n, now) && !yield(m) {
 				return
 			}
@@ -191,7 +191,7 @@ func selected(v *fsm.View, f *Filter, n names, now mail.Time) iter.Seq[*fsm.Mess
 }
 
 // candidates walks the smallest index that has all that f can select.
-func candidates(v *fsm.View, f *Filter) iter.Seq[*fsm.Message] {
+func candidates(v *fsm.View, f *Filter, now mail.Time) iter.Seq[*fsm.Message] {
 	switch {
 	case len(f.ids) > 0:
 		return func(yield func(*fsm.Message) bool) {
@@ -208,7 +208,7 @@ func candidates(v *fsm.View, f *Filter) iter.Seq[*fsm.Message] {
 	default:
 		// An id is made when its message is accepted, or later for a piece of
 		// one, so there is a first row to look at but no last.
-		return v.Messages(mail.NewID(f.start, 0, 0))
+		return v.Messages(mail.NewID(f.start.Of(now), 0, 0))
 	}
 }
 

@@ -46,6 +46,7 @@ func (s *Server) routeObjects(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/mailboxes/{name}", s.reading(showMailbox))
 	mux.HandleFunc("GET /v1/groups/{name}", s.reading(showGroup))
 	mux.HandleFunc("GET /v1/databases/{name}", s.reading(showDatabase))
+	mux.HandleFunc("GET /v1/databases/{name}/active", s.activeCopy)
 	mux.HandleFunc("GET /v1/resolve", listing(s, resolve))
 	mux.HandleFunc("GET /v1/directory", s.reading(export))
 	mux.HandleFunc("POST /v1/directory", changing(s, "directory",

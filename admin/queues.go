@@ -19,7 +19,7 @@ func (s *Server) routeQueues(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/queues/{op}", changing(s, "queues",
 		func(o *QueueOrder) *Order { return &o.Order }, s.changeQueues))
 	mux.HandleFunc("GET /v1/safetynet", listing(s, s.listSafetyNet))
-	mux.HandleFunc("GET /v1/safetynet/summary", listing(s, s.summarizeSafetyNet))
+	mux.HandleFunc("GET /v1/safetynet/summary", listing(s, summarizeSafetyNet))
 }
 
 // Group is a number of messages with something in common.

@@ -23,18 +23,7 @@ type Delivery struct {
 	Copy      string    `json:"copy,omitempty"`
 	Primary   string    `json:"primary"`
 	Shadow    string    `json:"shadow,omitempty"`
-}
-
-// SafetyNetSum sums up what is held for one database.
-type SafetyNetSum struct {
-	Database   string    `json:"database"`
-	Deliveries int       `json:"deliveries"`
-	Bytes      int64     `json:"bytes"` // that resubmitting all of it would send
-	Oldest     mail.Time `json:"oldest,omitzero"`
-	Newest     mail.Time `json:"newest,omitzero"`
-	Expires    mail.Time `json:"expires,omitzero"` // the oldest, not before
-	HoldTime   string    `json:"hold_time"`
-	Gaps       []Gap     `json:"gaps,omitempty"` // of Primary Safety Nets: it is held by others
+	content   int64     // bytes on disk that are kept for this delivery: 0 if they are counted elsewhere
 }
 
 // deliveries walks the Safety Net. Here start and end are of the delivery
@@ -47,8 +36,8 @@ func deliveries(r *http.Request, v *fsm.View, as As) (iter.Seq[Delivery], error)
 	if err != nil {
 		return nil, err
 	}
-	start, end := f.start, f.end
-	f.start, f.end = 0, 0
+	start, end := f.start.Of(as.Time), f.end.Of(as.Time)
+	f.start, f.end = Moment{}, Moment{}
 	if len(f.states) == 0 {
 		f.states = []string{"all"} // a message may be delivered to one and still active for another
 	}
@@ -67,7 +56,7 @@ func deliveries(r *http.Request, v *fsm.View, as As) (iter.Seq[Delivery], error)
 				if len(f.ids) > 0 && !slices.Contains(f.ids, x.ID) || !f.match(m, n, as.Time) || !f.matchRecipient(rc) {
 					continue
 				}
-				if !yield(Delivery{Delivered: x.At, Expires: x.At.Add(hold), Database: d.Name, ID: x.ID,
+				if !yield(Delivery{content: contentOf(m, x.Recipient), Delivered: x.At, Expires: x.At.Add(hold), Database: d.Name, ID: x.ID,
 					Recipient: rc.Address, Sender: m.Envelope.ReversePath, Size: m.Content.Size,
 					MessageID: m.Fields.MessageID, Copy: rc.Copy, Primary: n.of(m.Primary), Shadow: n.of(m.Shadow)}) {
 					return
@@ -81,30 +70,11 @@ func (s *Server) listSafetyNet(r *http.Request, v *fsm.View, as As) (iter.Seq[De
 	return deliveries(r, v, as)
 }
 
-func (s *Server) summarizeSafetyNet(r *http.Request, v *fsm.View, as As) (iter.Seq[SafetyNetSum], error) {
-	all, err := deliveries(r, v, as)
-	if err != nil {
-		return nil, err
+// contentOf is what the content of a message takes on the disk, said of the
+// first of its resubmittable deliveries only: so a sum counts it once.
+func contentOf(m *fsm.Message, recipient int) int64 {
+	if i := slices.IndexFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State == fsm.Delivered && !r.Gone }); i != recipient {
+		return 0
 	}
-	hold := mail.FormatDuration(v.Params().SafetyNetHoldTime)
-	sums, gaps := map[string]SafetyNetSum{}, gapsOf(v)
-	for d := range v.Databases() {
-		if want := r.URL.Query().Get("database"); want == "" || strings.EqualFold(want, d.Name) {
-			sums[d.Name] = SafetyNetSum{Database: d.Name, HoldTime: hold, Gaps: gaps}
-		}
-	}
-	for d := range all {
-		if r.Context().Err() != nil {
-			return nil, r.Context().Err()
-		}
-		sum := sums[d.Database]
-		if sum.Deliveries == 0 {
-			sum.Oldest, sum.Expires = d.Delivered, d.Expires
-		}
-		sum.Deliveries++
-		sum.Bytes += d.Size
-		sum.Newest = d.Delivered
-		sums[d.Database] = sum
-	}
-	return values(sums), nil
+	return m.Content.Size
 }

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"mailraft/fsm"
@@ -40,7 +41,9 @@ type Config struct {
 // Server answers the API and the health listener of one member.
 type Server struct {
 	Config
-	scans scans
+	scans   scans
+	stop    sync.Once
+	stopped chan struct{} // closed by Stop
 }
 
 // New makes a server. It listens nowhere: API and Health are handlers.
@@ -48,8 +51,12 @@ func New(c Config) *Server {
 	if c.ProposeTime == 0 {
 		c.ProposeTime = 30 * time.Second
 	}
-	return &Server{Config: c}
+	return &Server{Config: c, stopped: make(chan struct{})}
 }
+
+// Stop has everybody answered who waits for something to happen, so that the
+// HTTP server which asks us can end soon.
+func (s *Server) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 
 // API is the handler of everything below /v1/. Who may reach it may do
 // everything: it is for the Unix socket and for clients with a certificate.

@@ -46,6 +46,7 @@ func (m *Member) openAdmin() error {
 	}
 	m.httpAddr = health.Addr().String()
 	m.serveHTTP("health", health, m.withProfiles(s.Health()))
+	m.onClose(s.Stop) // first: who waits for something to happen holds the servers up
 	return nil
 }
 
