@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,15 +27,24 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	exe = filepath.Join(dir, "mailraft")
-	build := exec.Command("go", "build", "-o", exe, "mailraft/cmd/mailraft")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		os.Exit(1)
+	code := 1
+	if err := build(exe, ""); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
 	}
-	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// build makes the binary, with build tags.
+func build(to, tags string) error {
+	cmd := exec.Command("go", "build", "-tags", tags, "-o", to, "mailraft/cmd/mailraft")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // boundary is a running boundary of a test, with what tests do to it.
@@ -59,7 +69,7 @@ func startWith(t *testing.T, bound time.Duration, o loopback.Options) *boundary 
 	for k, v := range o.Params {
 		p[k] = v
 	}
-	o.Exe, o.Dir, o.Members, o.Domain, o.Params = exe, t.TempDir(), 3, "example.test", p
+	o.Exe, o.Dir, o.Members, o.Domain, o.Params = cmp.Or(o.Exe, exe), t.TempDir(), 3, "example.test", p
 	b, err := loopback.Start(ctx, o)
 	if err != nil {
 		logs(t, o.Dir)

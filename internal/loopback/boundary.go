@@ -42,6 +42,9 @@ type Options struct {
 	// Wrap is what stands before the command of a member's process, such as the
 	// words that run it in a network namespace; nil: nothing.
 	Wrap func(i int) []string
+	// Edit changes the configuration file of a member, from 0, before it is
+	// written; nil: it stays.
+	Edit func(i int, text string) string
 }
 
 // Boundary is the running processes. Its methods are for one goroutine.

@@ -51,7 +51,11 @@ func (b *Boundary) lay(i int) (m *Member, empty bool, err error) {
 		return nil, false, err
 	}
 	empty = !m.hasIdentity()
-	return m, empty, m.configure(b.Options, smtp, old)
+	edit := func(text string) string { return text }
+	if b.Edit != nil {
+		edit = func(text string) string { return b.Edit(i, text) }
+	}
+	return m, empty, m.configure(b.Options, smtp, old, edit)
 }
 
 // socketPath stays below the 108 bytes that a Unix socket's name may have.
@@ -66,7 +70,7 @@ func socketPath(dir string) string {
 
 // configure writes the member's file. Ports of an old one stay, but for SMTP,
 // which is where the caller wants it.
-func (m *Member) configure(o Options, smtp string, old member.Config) error {
+func (m *Member) configure(o Options, smtp string, old member.Config, edit func(string) string) error {
 	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
 		return fmt.Errorf("make %s: %w", m.Dir, err)
 	}
@@ -89,7 +93,7 @@ func (m *Member) configure(o Options, smtp string, old member.Config) error {
 	fmt.Fprintf(&t, "name = %q\nhostname = %q\ndir = %q\nsocket = %q\nlog-json = true\n", m.Name, m.Name+"."+o.Domain, m.Dir, m.Socket)
 	fmt.Fprintf(&t, "\n[smtp]\nlisten = %q\ndefault-domain = %q\n", m.SMTP, o.Domain)
 	fmt.Fprintf(&t, "\n[cluster]\nlisten = %q\n\n[http]\nlisten = %q\npprof = %t\n\n[disk]\nspace-min = \"256MiB\"\n", clusterAddr, m.HTTP, o.Pprof)
-	if err := os.WriteFile(m.Config, []byte(t.String()), 0o600); err != nil {
+	if err := os.WriteFile(m.Config, []byte(edit(t.String())), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", m.Config, err)
 	}
 	m.cluster = clusterAddr
