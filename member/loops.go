@@ -33,11 +33,15 @@ func (p *params) load(f *fsm.FSM) {
 // followParams reads the parameters again at most once per paramsEvery.
 func (m *Engine) followParams() {
 	const paramsEvery = 250 * time.Millisecond
-	for m.pause(paramsEvery) {
+	for {
+		changed := m.fsm.Changed() // before they are read: a change meanwhile counts
+		m.params.load(m.fsm)
 		select {
-		case <-m.fsm.Changed():
-			m.params.load(m.fsm)
+		case <-changed:
 		case <-m.ctx.Done():
+			return
+		}
+		if !m.pause(paramsEvery) {
 			return
 		}
 	}
@@ -161,7 +165,7 @@ func peerOf(c net.Conn) (mail.MemberID, bool) {
 // With fewer than a majority the state machine accepts it only where a
 // parameter says so, and marks it.
 func (m *Engine) needHolders(voters int) int {
-	p := m.params.get()
+	p := &m.fsm.Settings().Params
 	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return 1
 	}
@@ -171,11 +175,11 @@ func (m *Engine) needHolders(voters int) int {
 // wish is what the holders should be where time allows: a majority, even if
 // fewer would do, and one that shadow-message-preference wants as shadow server.
 func (m *Engine) wish(holders []mail.MemberID) bool {
-	p := m.params.get()
+	s := m.fsm.Settings()
+	p := &s.Params
 	if !p.ShadowRedundancyEnabled {
 		return true
 	}
-	s := m.fsm.Settings()
 	if !s.Boundary.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) }) {
 		return false
 	}
@@ -185,11 +189,11 @@ func (m *Engine) wish(holders []mail.MemberID) bool {
 // enough reports whether the holders are a majority of the voters, the old set
 // and the new one while these change, where that is asked for at all.
 func (m *Engine) enough(holders []mail.MemberID) bool {
-	p := m.params.get()
+	s := m.fsm.Settings()
+	p, b := &s.Params, &s.Boundary
 	if !p.ShadowRedundancyEnabled || !p.RejectMessageOnShadowFailure {
 		return true
 	}
-	b := &m.fsm.Settings().Boundary
 	return b.NextAt == 0 || b.Quorum(func(id mail.MemberID) bool { return slices.Contains(holders, id) })
 }
 
