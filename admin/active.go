@@ -81,7 +81,7 @@ func pollOf(after, wait string) (number uint64, d time.Duration, err error) {
 		d, err = mail.ParseDuration(wait)
 	}
 	if err != nil || d > waitMax {
-		return 0, 0, malformed("wait: %q is no time up to %s", wait, short(waitMax))
+		return 0, 0, malformed("wait: %q is no time up to %s", wait, mail.FormatDuration(waitMax))
 	}
 	return number, d, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"mailraft/fsm"
 )
@@ -80,8 +82,10 @@ func (s *Server) carry(ctx context.Context, what string, as As, o Order, p plan)
 			return c, err
 		}
 		c.Index = a.Index
-		if a.Text != "" {
-			c.Warnings = append(c.Warnings, a.Text)
+		for line := range strings.Lines(a.Text) {
+			if line = strings.TrimSuffix(line, "\n"); !slices.Contains(c.Warnings, line) {
+				c.Warnings = append(c.Warnings, line)
+			}
 		}
 	}
 	s.Logger.Info("changed by an operator", "what", what, "count", c.Count, "by", o.By, "reason", o.Reason, "index", c.Index)

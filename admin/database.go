@@ -53,7 +53,7 @@ func (s *Server) changeDatabase(_ *http.Request, v *fsm.View, body DatabaseOrder
 		}
 	}
 	p.warnings = warnings(v.Params(), []fsm.Database{next})
-	p.steps = []step{{fsm.KindDatabase, fsm.DatabaseChange{Op: body.Op, Name: body.Name, Copies: body.Copies}}}
+	p.steps = []step{{fsm.KindDatabase, fsm.DatabaseChange{Op: body.Op, Name: body.Name, Copies: body.Copies, By: body.By, Reason: body.Reason}}}
 	return p, nil
 }
 

@@ -2,15 +2,12 @@ package admin
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"mailraft/fsm"
-	"mailraft/mail"
 )
 
 // Parameter is one parameter of the boundary.
@@ -98,16 +95,7 @@ func warnings(p fsm.Params, databases []fsm.Database) []string {
 		w = append(w, "UNPROTECTED: shadow-redundancy-enabled is false; before a 250 the content is on one member alone")
 	}
 	for _, d := range databases {
-		for _, c := range d.Copies {
-			slack := cmp.Or(c.Slack.Std(), p.ReplicationSlack)
-			need := c.Lag.Std() + slack + p.FailoverAfter + p.UnresponsivePrimaryTimeout
-			if p.SafetyNetHoldTime < need {
-				w = append(w, fmt.Sprintf("safety-net-hold-time %s is below %s, which a failover of %s to copy %s may need (lag %s, slack %s, failover-after %s, unresponsive-primary-timeout %s)",
-					short(p.SafetyNetHoldTime), short(need), d.Name, c.Name, short(c.Lag.Std()), short(slack), short(p.FailoverAfter), short(p.UnresponsivePrimaryTimeout)))
-			}
-		}
+		w = append(w, p.HoldWarnings(d)...)
 	}
 	return w
 }
-
-func short(d time.Duration) string { return mail.FormatDuration(d) }

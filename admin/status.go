@@ -338,7 +338,7 @@ func (s *Server) newToken(w http.ResponseWriter, r *http.Request) {
 	case o.Uses < 1 || o.Uses > 100:
 		err = malformed("uses: %d is not between 1 and 100", o.Uses)
 	case o.Life.Std() < time.Minute || o.Life.Std() > lifeMax:
-		err = malformed("life: %s is not between 1m and 7d", short(o.Life.Std()))
+		err = malformed("life: %s is not between 1m and 7d", mail.FormatDuration(o.Life.Std()))
 	case !o.DryRun:
 		t.Token, err = s.Boundary.NewToken(r.Context(), o.Role, o.Replace, o.Uses, o.Life.Std())
 		s.Logger.Info("token made", "role", o.Role, "uses", o.Uses, "by", o.By, "reason", o.Reason, "error", err)

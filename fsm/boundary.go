@@ -25,7 +25,7 @@ func (t *tx) found(c Found) Answer {
 		return a
 	}
 	b, _ := t.Boundary()
-	b.SpanWas, b.SpanAt = 0, 0 // no lease was granted before there were members
+	b.SpanWas, b.SpanAt, b.HeldFrom = 0, 0, 0 // no lease was granted before there were members, and nothing delivered
 	b.Boundary, b.Name, b.Generation, b.CA, b.CAKey, b.Created = c.Boundary, c.Name, 1, c.CA, c.CAKey, t.now()
 	t.put(tab(tabBoundary), b)
 	c.First.Joined, c.First.Up, c.First.Draining, c.First.Complete = t.now(), false, false, 0
@@ -226,11 +226,8 @@ func (t *tx) configure(c Configure) Answer {
 	if r != nil {
 		return Answer{Refused: r}
 	}
-	if was := t.Params().ShadowResubmitTimeSpan; was != p.ShadowResubmitTimeSpan {
-		b, _ := t.Boundary()
-		b.SpanWas, b.SpanAt = mail.Duration(was.Milliseconds()), t.now()
-		t.put(tab(tabBoundary), b)
-	}
+	was := t.Params()
+	t.noteChange(was, p)
 	for _, name := range names {
 		k := tab(tabParam).text(name)
 		if c.Set[name] == "" {
@@ -241,7 +238,20 @@ func (t *tx) configure(c Configure) Answer {
 		t.set(k, []byte(d.Text(p)))
 	}
 	t.openBoundary()
-	return Answer{Count: len(names)}
+	return Answer{Count: len(names), Text: strings.Join(t.holdWarnings(was, p), "\n")}
+}
+
+// noteChange keeps what stays true of the parameters before their change: how
+// long leases were good, and what may have expired already.
+func (t *tx) noteChange(was, p Params) {
+	b, _ := t.Boundary()
+	if was.ShadowResubmitTimeSpan != p.ShadowResubmitTimeSpan {
+		b.SpanWas, b.SpanAt = mail.Duration(was.ShadowResubmitTimeSpan.Milliseconds()), t.now()
+	}
+	if was.SafetyNetHoldTime < p.SafetyNetHoldTime {
+		b.HeldFrom = t.HeldSince(t.now())
+	}
+	t.put(tab(tabBoundary), b)
 }
 
 // checkParams refuses settings that contradict each other or the databases.
@@ -255,6 +265,18 @@ func (t *tx) checkParams(p Params) *mail.Reply {
 		}
 	}
 	return nil
+}
+
+// holdWarnings are what a change of parameters calls for.
+func (t *tx) holdWarnings(was, p Params) (w []string) {
+	if was.SafetyNetHoldTime == p.SafetyNetHoldTime && was.ReplicationSlack == p.ReplicationSlack &&
+		was.FailoverAfter == p.FailoverAfter && was.UnresponsivePrimaryTimeout == p.UnresponsivePrimaryTimeout {
+		return nil
+	}
+	for d := range t.Databases() {
+		w = append(w, p.HoldWarnings(d)...)
+	}
+	return w
 }
 
 // checkPreference refuses a preference by which no member could have a shadow

@@ -121,9 +121,11 @@ type ObjectName struct {
 
 // DatabaseChange changes a mailbox database or one of its copies.
 type DatabaseChange struct {
-	Op     string `cbor:"1,keyasint"` // add, remove, copy-add, copy-set, copy-remove
+	Op     string `cbor:"1,keyasint"` // add, remove, copy-add, copy-set, copy-remove, report, suspend-activation, resume-activation
 	Name   string `cbor:"2,keyasint"`
-	Copies []Copy `cbor:"3,keyasint,omitempty"`
+	Copies []Copy `cbor:"3,keyasint,omitempty"` // copy-remove, report and activation: by name; none suspends and resumes the whole database
+	By     string `cbor:"4,keyasint,omitempty"`
+	Reason string `cbor:"5,keyasint,omitempty"`
 }
 
 // TokenAdd records an invitation; the secret itself is never in the state.

@@ -3,8 +3,10 @@ package fsm
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailraft/directory"
 	"mailraft/mail"
@@ -50,6 +52,8 @@ func init() {
 			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
 		},
 		"request":       (*script).request,
+		"health":        (*script).health,
+		"flap":          (*script).flap,
 		"configuration": (*script).configuration,
 		// The world around.
 		"boundary": (*script).three,
@@ -97,10 +101,27 @@ func (s *script) show(a Answer) string {
 		out = append(out, "more")
 	}
 	if len(out) == 0 {
-		return "ok"
+		out = append(out, "ok")
 	}
-	return strings.Join(out, ", ")
+	text := ""
+	if a.Text != "" {
+		text = "\n" + strings.TrimSuffix(s.clocks(a.Text), "\n")
+	}
+	return strings.Join(out, ", ") + text
 }
+
+// clocks shows times in a text as dumps do.
+func (s *script) clocks(text string) string {
+	return rfc3339.ReplaceAllStringFunc(text, func(w string) string {
+		at, err := time.Parse(time.RFC3339, w)
+		if err != nil {
+			s.fail("%v", err)
+		}
+		return clock(mail.At(at))
+	})
+}
+
+var rfc3339 = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 
 func (s *script) limit(a args) Limit { return Limit{Rows: s.int(a.get("rows", "100"))} }
 
@@ -158,7 +179,12 @@ func (s *script) tick(a args) string {
 	return s.apply(KindTick, t)
 }
 
+// advance 2d; advance 2d silent: without a quorum.
 func (s *script) advance(a args) string {
+	if a.word(1) == "silent" {
+		s.silent(s.span(a.word(0)))
+		return ""
+	}
 	s.now = s.now.Add(s.span(a.word(0)))
 	return ""
 }
@@ -370,13 +396,28 @@ func (s *script) groupOf(a args) string {
 	return s.apply(KindDirectory, Directory{Groups: []directory.Group{g}})
 }
 
-// database add DB2 a=maildir:/x b=lmtp://host:24 lag=2h: copies by name.
+// database add DB2 a=maildir:/x b=lmtp://host:24 lag=2h: copies by name, and
+// what is true of all of them. Reports are "database report DB2 b=-1h", times
+// from now; copies to suspend are words.
 func (s *script) database(a args) string {
-	c := DatabaseChange{Op: a.word(0), Name: a.word(1)}
+	c := DatabaseChange{Op: a.word(0), Name: a.word(1), By: a.get("by", ""), Reason: a.get("reason", "")}
+	all := Copy{Lag: s.millis(a, "lag"), Slack: s.millis(a, "slack"), Site: a.get("site", ""), Live: a.has("live"), Preference: s.int(a.get("preference", "0"))}
+	if a.has("data-through") {
+		all.DataThrough = s.now.Add(s.span(a.get("data-through", "")))
+	}
+	for _, w := range a.words[min(2, len(a.words)):] {
+		c.Copies = append(c.Copies, Copy{Name: w})
+	}
 	for _, p := range a.pairs {
-		if p[0] != "lag" {
-			c.Copies = append(c.Copies, Copy{Name: p[0], Addr: p[1], Lag: mail.Duration(s.span(a.get("lag", "0")).Milliseconds())})
+		x := all
+		switch p[0] {
+		case "lag", "slack", "site", "live", "preference", "data-through", "by", "reason":
+			continue
 		}
+		if x.Name, x.Addr = p[0], p[1]; c.Op == "report" {
+			x.DataThrough, x.Addr = s.now.Add(s.span(p[1])), ""
+		}
+		c.Copies = append(c.Copies, x)
 	}
 	return s.apply(KindDatabase, c)
 }
@@ -401,6 +442,40 @@ func (s *script) request(a args) string {
 		return s.show(answer)
 	}
 	return "request " + answer.Text
+}
+
+func (s *script) millis(a args, name string) mail.Duration {
+	return mail.Duration(s.span(a.get(name, "0")).Milliseconds())
+}
+
+// health DB1 a=healthy b=dead text=… term=1 addr=…: the address is the copy's
+// and the term the present one unless given.
+func (s *script) health(a args) string {
+	v := s.f.View()
+	d, _ := v.Database(a.word(0))
+	v.Close()
+	h := Health{Term: uint64(s.int(a.get("term", fmt.Sprint(s.term))))}
+	for _, p := range a.pairs {
+		if p[1] != "healthy" && p[1] != "dead" {
+			continue
+		}
+		x := CopyHealth{Database: a.word(0), Copy: p[0], Addr: a.get("addr", ""), Healthy: p[1] == "healthy", Text: a.get("text", "")}
+		if c := d.copy(p[0]); c != nil && x.Addr == "" {
+			x.Addr = c.Addr
+		}
+		h.Copies = append(h.Copies, x)
+	}
+	return s.apply(KindHealth, h)
+}
+
+// flap DB1 b times=9: it goes up and down.
+func (s *script) flap(a args) string {
+	for i := range s.int(a.get("times", "1")) {
+		s.now = s.now.Add(time.Second)
+		word := []string{"healthy", "dead"}[i%2]
+		s.health(args{words: a.words, pairs: [][2]string{{a.word(1), word}}})
+	}
+	return ""
 }
 
 func (s *script) queue(a args) string {

@@ -15,7 +15,8 @@ func (s *script) dump(a args) string {
 	show, ok := map[string]func(*View, args) string{
 		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
 		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
-		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "params": s.dumpParams, "requests": s.dumpRequests, "directory": s.dumpDirectory,
+		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "history": s.dumpHistory, "health": s.dumpHealth,
+		"since": s.dumpSince, "held": s.dumpHeld, "params": s.dumpParams, "requests": s.dumpRequests, "directory": s.dumpDirectory,
 	}[a.word(0)]
 	if ok {
 		out := show(v, a)
@@ -247,10 +248,72 @@ func (s *script) dumpSuspended(v *View, _ args) (out string) {
 func (s *script) dumpDatabases(v *View, _ args) (out string) {
 	for d := range v.Databases() {
 		out += fmt.Sprintf("%s active=%s/%d since=%s", d.Name, d.Active, d.Activation, clock(d.Since))
+		if d.Suspended != nil {
+			out += " suspended"
+		}
 		for _, c := range d.Copies {
 			out += fmt.Sprintf(" %s=%s", c.Name, c.Addr)
+			if c.DataThrough != 0 {
+				out += " through=" + clock(c.DataThrough)
+			}
+			if c.Suspended != nil {
+				out += " suspended"
+			}
 		}
 		out += "\n"
+	}
+	return out
+}
+
+func (s *script) dumpHistory(v *View, a args) (out string) {
+	h, ok := v.History(a.word(1))
+	if !ok {
+		return ""
+	}
+	out = fmt.Sprintf("%s activation=%d, %d events\n", h.Name, h.Activation, len(h.Events))
+	last := s.int(a.get("last", "1000"))
+	for i, e := range h.Events {
+		if i >= 3 && i < len(h.Events)-last { // how it began, and the last
+			continue
+		}
+		out += fmt.Sprintf("  %s %s %s", clock(e.At), e.Kind, e.Copy)
+		for _, f := range []struct {
+			word string
+			set  bool
+		}{{"from=" + e.From, e.From != ""}, {fmt.Sprintf("activation=%d", e.Activation), e.Activation != 0}, {fmt.Sprintf("request=%d", e.Request), e.Request != 0},
+			{"by=" + e.By, e.By != ""}, {"reason=" + e.Reason, e.Reason != ""}, {"(" + s.clocks(e.Text) + ")", e.Text != ""}, {fmt.Sprintf("%d times", e.Times), e.Times > 0}} {
+			if f.set {
+				out = strings.TrimRight(out, " ") + " " + f.word
+			}
+		}
+		out = strings.TrimRight(out, " ") + "\n"
+	}
+	return out
+}
+
+func (s *script) dumpHealth(v *View, a args) (out string) {
+	for _, r := range v.Health(a.word(1)) {
+		out += fmt.Sprintf("%s %s healthy=%v since=%s seen=%s %s", r.Copy, r.Addr, r.Healthy, clock(r.Since), clock(r.Seen), r.Text)
+		out = strings.TrimRight(out, " ") + "\n"
+	}
+	return out
+}
+
+// dumpSince DB1 b through=-1h: what would be sent if b were activated now.
+func (s *script) dumpSince(v *View, a args) string {
+	d, _ := v.Database(a.word(1))
+	through := mail.Time(0)
+	if a.has("through") {
+		through = s.now.Add(s.span(a.get("through", "")))
+	}
+	x := v.Since(d, a.word(2), through, s.now)
+	return fmt.Sprintf("%s: %s", clock(x.At), s.clocks(x.Text))
+}
+
+func (s *script) dumpHeld(v *View, _ args) string {
+	out := "all since " + clock(v.HeldSince(s.now))
+	if h, ok := v.Held(s.now); ok {
+		out += fmt.Sprintf("; no quorum from %s to %s: nothing expires before %s, for %s", clock(h.From), clock(h.Since), clock(h.Until), strings.Join(h.Databases, ","))
 	}
 	return out
 }

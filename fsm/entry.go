@@ -44,6 +44,8 @@ const (
 	KindHandOver      Kind = 36 // HandOver: a draining member gives its messages away
 	KindMemberSet     Kind = 37 // MemberSet: a member has another address
 	KindMemberCert    Kind = 38 // MemberCert: a member has renewed its certificate
+	KindActivate      Kind = 48 // Activate: another copy of a database is the active one
+	KindHealth        Kind = 49 // Health: what the majority finds of copies
 	KindRequestAdd    Kind = 50 // RequestAdd: a resubmit request is made
 	KindAdvance       Kind = 51 // Advance: one piece of a resubmit request
 	KindRequestChange Kind = 52 // RequestChange: suspend, resume, cancel

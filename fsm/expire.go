@@ -13,13 +13,7 @@ import (
 // deferred holds nothing up.
 func (t *tx) expire(c Limit) Answer {
 	limit := piece(c.Rows)
-	var due []mail.ID
-	low := tab(tabExpiry)
-	for k := range t.Scan(low, tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime)+1)) {
-		if due = append(due, lastID(k)); len(due) == limit {
-			break
-		}
-	}
+	due := t.overdue(limit)
 	n := 0
 	for i, id := range due {
 		if i > 0 && id == due[i-1] {
@@ -34,6 +28,20 @@ func (t *tx) expire(c Limit) Answer {
 	return Answer{Count: n, More: forgot || len(due) == limit}
 }
 
+// overdue are at most limit messages of which something was held long enough,
+// one of them perhaps more than once in a row. While all is held there are none.
+func (t *tx) overdue(limit int) (due []mail.ID) {
+	if t.holding() {
+		return nil
+	}
+	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime)+1)) {
+		if due = append(due, lastID(k)); len(due) == limit {
+			break
+		}
+	}
+	return due
+}
+
 // Expirable reports whether Expire at the given time would find something.
 func (t Tables) Expirable(now mail.Time) bool {
 	first := func(table byte, age time.Duration) bool {
@@ -42,7 +50,8 @@ func (t Tables) Expirable(now mail.Time) bool {
 		}
 		return false
 	}
-	return first(tabExpiry, t.Params().SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute)
+	_, holding := t.Held(now)
+	return !holding && first(tabExpiry, t.Params().SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute)
 }
 
 func (t *tx) expireOne(e *edit) {

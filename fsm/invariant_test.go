@@ -93,6 +93,7 @@ func invariants(t Tables) error {
 		bad("index key %q is missing", k)
 	}
 	checkMembers(t, members, bad)
+	checkDatabases(t, bad)
 	checkContents(t, refs, bad)
 	checkGroups(t, pins, bad)
 	checkSubmissions(t, bad)
@@ -144,6 +145,40 @@ func checkMembers(t Tables, members map[mail.MemberID]Member, bad func(string, .
 		if m.Drained != 0 && !m.Draining {
 			bad("%s: drained, and not draining", m.ID)
 		}
+	}
+}
+
+// checkDatabases: one of the copies is the active one; the history has the last
+// number and is bounded; health is known of copies that are there.
+func checkDatabases(t Tables, bad func(string, ...any)) {
+	records := 0
+	for d := range t.Databases() {
+		h, ok := t.History(d.Name)
+		switch {
+		case (d.ActiveCopy() == nil) != (len(d.Copies) == 0):
+			bad("%s: copy %q of %d is the active one", d.Name, d.Active, len(d.Copies))
+		case !ok || h.Activation != d.Activation || h.Name != d.Name:
+			bad("%s: activation %d, and by its history %q %d", d.Name, d.Activation, h.Name, h.Activation)
+		case len(h.Events) > historyMax:
+			bad("%s: %d events", d.Name, len(h.Events))
+		}
+		last := ""
+		for _, r := range t.Health(d.Name) {
+			records++
+			if c := d.copy(r.Copy); c == nil || c.Addr != r.Addr || r.Copy <= last || r.Healthy && r.Seen < r.Since {
+				bad("%s: health is known as %+v, of copy %+v", d.Name, r, c)
+			}
+			last = r.Copy
+		}
+	}
+	for r := range rows[[]CopyRecord](t, tab(tabHealth)) {
+		records -= len(r)
+	}
+	if records != 0 {
+		bad("health is known of %d copies of no database", -records)
+	}
+	if b, _ := t.Boundary(); b.HoldSince != 0 && b.HoldSince <= b.SilentFrom.Add(silenceMax) || (b.HoldSince != 0) != (b.SilentFrom != 0) {
+		bad("held since %v for a silence from %v", b.HoldSince, b.SilentFrom)
 	}
 }
 

@@ -44,6 +44,8 @@ const (
 	tabOrigin       = 'B' // index: origin, id: resubmissions
 	tabPinned       = 'P' // index: request, id: what is held for it beyond the hold time
 	tabLeft         = 'S' // request, member, database, delivery time, id, recipient: deliveries left until the member can serve
+	tabHistory      = 'D' // name: what happened to a database
+	tabHealth       = 'H' // name: what is known of the health of a database's copies
 )
 
 // Replicated rows lie in [ReplicatedLow, ReplicatedHigh).

@@ -27,6 +27,7 @@ type machine struct {
 	f     *FSM
 	log   []*raft.Log
 	now   mail.Time // stamped into the next entry
+	heard mail.Time // the last entry's time, or the end of a silence
 	fatal error     // what the process would have stopped for
 	term  uint64    // of the log; 1 at first
 }
@@ -78,10 +79,16 @@ func (m *machine) add(l *raft.Log) Answer {
 	return a
 }
 
-// do proposes a command as a leader would: TermStart opens a term of the log,
-// and MemberDown names the present one if it names none.
+// do proposes a command as a leader would: while it has a quorum time passes in
+// the log, TermStart opens a term of the log, and MemberDown names the present
+// one if it names none.
 func (m *machine) do(k Kind, body any) Answer {
 	m.t.Helper()
+	for m.heard != 0 && m.now > m.heard.Add(silenceMax) {
+		m.heard = m.heard.Add(silenceMax)
+		m.stamped(KindTick, Tick{}, m.heard)
+	}
+	m.heard = m.now
 	switch b := body.(type) {
 	case TermStart:
 		m.term = max(m.term, b.Term)
@@ -91,12 +98,23 @@ func (m *machine) do(k Kind, body any) Answer {
 			body = b
 		}
 	}
+	return m.stamped(k, body, m.now)
+}
+
+func (m *machine) stamped(k Kind, body any, at mail.Time) Answer {
+	m.t.Helper()
 	e, err := Encode(k, body)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	Stamp(e, m.now)
+	Stamp(e, at)
 	return m.add(&raft.Log{Type: raft.LogCommand, Data: e})
+}
+
+// silent lets time pass without a quorum.
+func (m *machine) silent(d time.Duration) {
+	m.now = m.now.Add(d)
+	m.heard = m.now
 }
 
 func (m *machine) must(k Kind, body any) Answer {

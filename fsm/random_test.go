@@ -22,10 +22,11 @@ type world struct {
 	big     int                   // messages to the large group: they make the checks slow
 	kept    map[mail.ID]mail.Time // when it was seen finished; zero while active, negative when rightly gone
 	settled map[string]string     // message and recipient: what it was finished by
+	active  map[string]uint64     // activation numbers by database
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
-	w := &world{machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, 7)), joined: 3, kept: map[mail.ID]mail.Time{}, settled: map[string]string{}}
+	w := &world{machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, 7)), joined: 3, kept: map[mail.ID]mail.Time{}, settled: map[string]string{}, active: map[string]uint64{}}
 	w.boundary()
 	w.must(KindConfigure, Configure{Set: map[string]string{"safety-net-hold-time": "1m", "message-expiration-timeout": "1m"}})
 	group := func(name string, n int, also ...string) directory.Group {
@@ -196,14 +197,33 @@ func (w *world) rare() {
 	case 2:
 		w.do(KindDirectory, Directory{Groups: []directory.Group{{Address: "big@example.test", Members: []string{strings.Repeat("a", w.rng.IntN(9)+1) + "@example.test"}}}})
 	case 3:
-		w.do(KindDatabase, DatabaseChange{Op: []string{"add", "remove", "copy-add"}[w.rng.IntN(3)], Name: "DB2", Copies: []Copy{{Name: "c", Addr: "maildir:/c"}}})
+		w.databases()
 	case 4:
 		w.do(KindQueue, QueueChange{Key: "db/DB1", Suspend: w.chance(2)})
 	case 5:
-		w.now = w.now.Add(time.Duration(w.rng.IntN(3)) * 20 * time.Minute)
+		if d := time.Duration(w.rng.IntN(3)) * 20 * time.Minute; w.chance(3) {
+			w.silent(d)
+		} else {
+			w.now = w.now.Add(d)
+		}
 		w.do(KindTick, Tick{})
 	case 6:
 		w.do(KindMark, Mark{})
+	}
+}
+
+// databases changes databases, and what is known of their copies.
+func (w *world) databases() {
+	c := Copy{Name: []string{"a", "b", "c"}[w.rng.IntN(3)], Addr: []string{"maildir:/x", "maildir:/c"}[w.rng.IntN(2)]}
+	if w.chance(2) {
+		c.DataThrough = w.now.Add(-time.Duration(w.rng.IntN(300)) * time.Second)
+	}
+	name := []string{"DB1", "DB2"}[w.rng.IntN(2)]
+	for range 3 {
+		ops := []string{"add", "remove", "copy-add", "copy-add", "copy-set", "copy-remove", "report", "suspend-activation", "resume-activation"}
+		w.do(KindDatabase, DatabaseChange{Op: ops[w.rng.IntN(len(ops))], Name: name, Copies: []Copy{c}})
+		w.do(KindHealth, Health{Term: w.term - w.rng.Uint64N(5)/4, Copies: []CopyHealth{{Database: name, Copy: c.Name, Addr: c.Addr, Healthy: w.chance(2)},
+			{Database: "db1", Copy: "a", Addr: "maildir:/x", Healthy: w.chance(2)}}})
 	}
 }
 
@@ -310,6 +330,13 @@ func (w *world) promises() {
 			}
 			w.settled[k] = now
 		}
+	}
+	for _, name := range []string{"DB1", "DB2"} {
+		h, _ := v.History(name)
+		if h.Activation < w.active[name] {
+			w.t.Fatalf("entry %d: activation %d of %s was given again", len(w.log), h.Activation, name)
+		}
+		w.active[name] = h.Activation
 	}
 	for id, finished := range w.kept {
 		m, ok := v.Message(id)

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"slices"
+	"strconv"
 
 	"mailraft/directory"
 	"mailraft/mail"
@@ -191,6 +192,9 @@ type Boundary struct {
 	NextAt     uint64          `cbor:"31,keyasint,omitempty"` // index at which they were announced; zero: no change is under way
 	NextPrev   uint64          `cbor:"32,keyasint,omitempty"` // index of the configuration that is to be changed
 	Requests   uint64          `cbor:"48,keyasint,omitempty"` // last resubmit request's number
+	HoldSince  mail.Time       `cbor:"55,keyasint,omitempty"` // the quorum came back after a silence, and nothing of the Safety Net expires: see Held
+	SilentFrom mail.Time       `cbor:"56,keyasint,omitempty"` // when that silence began
+	HeldFrom   mail.Time       `cbor:"57,keyasint,omitempty"` // what was delivered before may have expired under a shorter hold time
 }
 
 // Database is a mailbox database.
@@ -199,7 +203,16 @@ type Database struct {
 	Active     string    `cbor:"2,keyasint,omitempty"` // name of the active copy
 	Activation uint64    `cbor:"3,keyasint"`           // counts activations from 1
 	Copies     []Copy    `cbor:"4,keyasint"`
-	Since      mail.Time `cbor:"5,keyasint,omitempty"` // of the present activation
+	Since      mail.Time `cbor:"5,keyasint,omitempty"`  // of the present activation
+	Suspended  *Stop     `cbor:"20,keyasint,omitempty"` // the Active Manager activates none of its copies
+	Request    uint64    `cbor:"21,keyasint,omitempty"` // the resubmit request of the present activation; zero: the first has none
+}
+
+// Stop is an order to the Active Manager that stands until it is taken back.
+type Stop struct {
+	At     mail.Time `cbor:"1,keyasint" json:"at"`
+	By     string    `cbor:"2,keyasint,omitempty" json:"by,omitempty"`
+	Reason string    `cbor:"3,keyasint,omitempty" json:"reason,omitempty"`
 }
 
 // Copy is a place where a database lives.
@@ -209,9 +222,27 @@ type Copy struct {
 	Site        string        `cbor:"3,keyasint,omitempty" json:"site,omitempty"`
 	Lag         mail.Duration `cbor:"4,keyasint,omitempty" json:"lag"`
 	Preference  int           `cbor:"5,keyasint,omitempty" json:"preference,omitempty"`
-	Slack       mail.Duration `cbor:"6,keyasint,omitempty" json:"replication_slack"` // 0: the parameter's
-	DataThrough mail.Time     `cbor:"7,keyasint,omitempty" json:"data_through,omitempty"`
-	Live        bool          `cbor:"8,keyasint,omitempty" json:"live,omitempty"`
+	Slack       mail.Duration `cbor:"6,keyasint,omitempty" json:"replication_slack"`      // 0: the parameter's
+	DataThrough mail.Time     `cbor:"7,keyasint,omitempty" json:"data_through,omitempty"` // known to be complete up to; 0: nothing is known
+	Live        bool          `cbor:"8,keyasint,omitempty" json:"live,omitempty"`         // complete whenever it is healthy
+	Suspended   *Stop         `cbor:"20,keyasint,omitempty" json:"suspended,omitempty"`   // the Active Manager does not activate it
+}
+
+// text is the copy on one line, for the history.
+func (c Copy) text() string {
+	s := c.Addr
+	add := func(name, value string, there bool) {
+		if there {
+			s += " " + name + "=" + value
+		}
+	}
+	add("site", c.Site, c.Site != "")
+	add("lag", mail.FormatDuration(c.Lag.Std()), c.Lag != 0)
+	add("preference", strconv.Itoa(c.Preference), c.Preference != 0)
+	add("replication-slack", mail.FormatDuration(c.Slack.Std()), c.Slack != 0)
+	add("data-through", c.DataThrough.String(), c.DataThrough != 0)
+	add("replication", "live", c.Live)
+	return s
 }
 
 // copy returns the named copy, or nil.

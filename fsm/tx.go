@@ -40,7 +40,7 @@ func (t *tx) applyLog(l *raft.Log) (a Answer, mark bool) {
 		t.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
 		return refuse(451, "4.3.0", "unknown entry"), false
 	}
-	t.at.Time = max(t.at.Time, at)
+	t.pass(at)
 	t.made = 0
 	t.known = t.Settings()
 	handle, ok := handlers[kind]
@@ -92,6 +92,7 @@ func init() {
 		KindMemberCert:    handler((*tx).memberCert),
 		KindMemberSet:     handler((*tx).memberSet),
 		KindHandOver:      handler((*tx).handOverOwn),
+		KindHealth:        handler((*tx).health),
 		KindRequestAdd:    handler((*tx).requestAdd),
 		KindRequestChange: handler((*tx).requestChange),
 		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),
