@@ -160,7 +160,7 @@ func (t *tx) addRequest(r Request) Request {
 		r.Gaps = append(r.Gaps, g)
 	}
 	e := t.newRequest(r)
-	held := t.heldSince(t.now())
+	held := t.HeldSince(t.now())
 	for f := range t.Formers() {
 		if start, end := max(e.Start, f.Joined), min(e.End, f.At); f.lost() && start < end && end > held {
 			t.shadowRequest(e, f.ID, start, end)
@@ -169,15 +169,10 @@ func (t *tx) addRequest(r Request) Request {
 	return *e.Request
 }
 
-// heldSince is the delivery time from which the Safety Net holds everything.
-func (t Tables) heldSince(now mail.Time) mail.Time {
-	return max(now.Add(-t.Params().SafetyNetHoldTime), 0)
-}
-
 // notHeld is the part of the interval that the boundary was there for, and
 // whose hold time is over. A request that names no start asks for what is held.
 func (t Tables) notHeld(r Request, now mail.Time) (RequestGap, bool) {
-	g := RequestGap{Start: max(r.Start, t.Settings().Boundary.Created), End: min(t.heldSince(now), r.End)}
+	g := RequestGap{Start: max(r.Start, t.Settings().Boundary.Created), End: min(t.HeldSince(now), r.End)}
 	return g, r.Start != 0 && g.Start < g.End
 }
 
