@@ -171,3 +171,14 @@ func withoutDetail(a mail.Address) (mail.Address, bool) {
 	}
 	return mail.Address{Local: a.Local[:i], Domain: a.Domain}, true
 }
+
+// Home is the database of the mailbox that an address leads to by itself. Not
+// ok: it leads to a group, outside, or nowhere.
+func Home(l Lookup, address string) (database string, ok bool) {
+	a, err := mail.ParseAddress(address)
+	if err != nil {
+		return "", false
+	}
+	r, g := find(l, a)
+	return r.Database, g == nil && r.Kind == ToMailbox
+}

@@ -132,7 +132,7 @@ func (t *tx) noteShadow(m *Message) {
 
 func (t *tx) addRecipients(m *Message, resolved []directory.Resolved) {
 	for _, r := range resolved {
-		rc := Recipient{Address: r.Address, Database: r.Database, NextHop: r.NextHop, Next: t.now(), Via: r.Via}
+		rc := Recipient{Address: r.Address, Database: r.Database, NextHop: r.NextHop, Next: t.now(), Via: r.Via, Resubmitted: m.Request != 0}
 		if r.Original != r.Address {
 			rc.Original = r.Original
 			kind := EventResolve

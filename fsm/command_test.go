@@ -54,6 +54,7 @@ func init() {
 		"request":       (*script).request,
 		"health":        (*script).health,
 		"flap":          (*script).flap,
+		"resubmit":      (*script).resubmit,
 		"configuration": (*script).configuration,
 		// The world around.
 		"boundary": (*script).three,
@@ -476,6 +477,11 @@ func (s *script) flap(a args) string {
 		s.health(args{words: a.words, pairs: [][2]string{{a.word(1), word}}})
 	}
 	return ""
+}
+
+// resubmit 7 rows=10: a piece of a request, by its number.
+func (s *script) resubmit(a args) string {
+	return s.apply(KindAdvance, Advance{Request: uint64(s.int(a.word(0))), Rows: s.int(a.get("rows", "64"))})
 }
 
 func (s *script) queue(a args) string {

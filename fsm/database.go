@@ -279,8 +279,10 @@ func (t *tx) databaseUser(name string) string {
 // would deliver it, nor give it up, once the database is gone.
 func (t *tx) mailWaits(name string) bool {
 	for m := range t.Members() {
-		for range t.Due(m.ID, "db/"+name) {
-			return true
+		for _, queue := range []string{"db/", "resubmit/"} {
+			for range t.Due(m.ID, queue+name) {
+				return true
+			}
 		}
 	}
 	return false

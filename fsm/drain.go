@@ -169,6 +169,9 @@ func (t *tx) rehold(msg *Message, m *Member) {
 		p, msg.Shadow, msg.Acked = msg.Shadow, 0, false
 	}
 	if p != 0 {
+		if m.Retired != 0 && msg.LostBy == 0 {
+			msg.LostBy = m.ID // its Primary Safety Net went with it: another only holds the entry
+		}
 		msg.Primary = p
 		msg.note(Event{Kind: EventHolder, At: t.now(), Member: p, Text: "Primary Safety Net, from " + m.ID.String()})
 	}

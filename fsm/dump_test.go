@@ -69,7 +69,8 @@ func (s *script) line(m *Message) string {
 		set  bool
 	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"suspended", m.Suspended}, {"held", m.Held},
 		{"expanding", m.Expanding}, {"primary-end=" + clock(m.PrimaryEnd), m.PrimaryEnd != 0},
-		{"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
+		{fmt.Sprintf("request=%d", m.Request), m.Request != 0}, {"lost-by=" + name(m.LostBy), m.LostBy != 0}, {fmt.Sprintf("pinned=%d", m.Pinned), m.Pinned != 0},
+		{"recategorized", m.Recategorized}, {"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
 		if f.set {
 			out += " " + f.word
 		}

@@ -30,6 +30,10 @@ const (
 	EventAdmin      EventKind = 16 // ADMIN: an operator did something
 	EventStale      EventKind = 17 // DELIVERSTALE: delivered to a copy that is not active any more
 	EventHolder     EventKind = 32 // HOLDER: a Safety Net entry of it has a new holder
+
+	EventResubmit      EventKind = 48 // RESUBMIT: made from the Safety Net, for a request
+	EventResubmitDefer EventKind = 49 // RESUBMITDEFER
+	EventResubmitFail  EventKind = 50 // RESUBMITFAIL: given up, and nobody is told
 )
 
 var eventNames = map[EventKind]string{
@@ -37,6 +41,7 @@ var eventNames = map[EventKind]string{
 	EventExpand: "EXPAND", EventSend: "SEND", EventDeliver: "DELIVER", EventDuplicate: "DUPLICATEDELIVER",
 	EventDefer: "DEFER", EventFail: "FAIL", EventDSN: "DSN", EventDiscard: "HADISCARD", EventExpire: "EXPIRE",
 	EventTakeover: "TAKEOVER", EventUnshadowed: "HAREDIRECTFAIL", EventAdmin: "ADMIN", EventStale: "DELIVERSTALE", EventHolder: "HOLDER",
+	EventResubmit: "RESUBMIT", EventResubmitDefer: "RESUBMITDEFER", EventResubmitFail: "RESUBMITFAIL",
 }
 
 // String is the tracking name.
@@ -63,14 +68,14 @@ const (
 	eventTextMax = 300
 )
 
-// note adds an event. A DEFER that follows another of the same recipient
+// note adds an event. A deferral that follows another of the same recipient
 // counts it up instead.
 func (m *Message) note(e Event) {
 	if len(e.Text) > eventTextMax {
 		e.Text = strings.ToValidUTF8(e.Text[:eventTextMax], "") // no rune cut in two
 	}
-	if n := len(m.Events); e.Kind == EventDefer && n > 0 {
-		if l := &m.Events[n-1]; l.Kind == EventDefer && l.Recipient == e.Recipient && l.Member == e.Member {
+	if n := len(m.Events); (e.Kind == EventDefer || e.Kind == EventResubmitDefer) && n > 0 {
+		if l := &m.Events[n-1]; l.Kind == e.Kind && l.Recipient == e.Recipient && l.Member == e.Member {
 			e.Times = max(l.Times, 1) + 1
 			*l = e
 			return

@@ -48,6 +48,9 @@ func (t *tx) expandPiece(e *edit) {
 	now, left := directory.Expand(t.Tables, e.Rest, recipientsPerRow, seen)
 	t.pin(e.Message, left)
 	e.Rest = left
+	if e.Request != 0 {
+		now = t.wanted(e.Message, now)
+	}
 	if len(now) == 0 {
 		return
 	}
@@ -56,8 +59,12 @@ func (t *tx) expandPiece(e *edit) {
 	p.Envelope.Recipients = nil
 	p.Trace, p.Fields, p.Accepted = e.Trace, e.Fields, e.Accepted
 	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting
-	p.Parent, p.Held = e.ID, true
-	p.note(Event{Kind: EventReceive, At: t.now(), Member: e.Primary, Text: "piece of " + e.ID.String()})
+	p.Parent, p.Held, p.Request, p.Origin = e.ID, true, e.Request, e.Origin
+	kind := EventReceive
+	if p.Request != 0 {
+		kind = EventResubmit
+	}
+	p.note(Event{Kind: kind, At: t.now(), Member: e.Primary, Text: "piece of " + e.ID.String()})
 	t.addRecipients(p.Message, now)
 	for i := range p.Recipients {
 		t.see(e.ID, &p.Recipients[i])

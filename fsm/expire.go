@@ -10,9 +10,11 @@ import (
 // expire applies Expire: it removes what the Safety Net has held long enough,
 // oldest first, at most c.Rows rows, and old answers to submissions. Hold
 // times are counted from the delivery of each recipient, so one that is still
-// deferred holds nothing up.
+// deferred holds nothing up. What an open resubmit request needs is parked for
+// it, and comes back when it is done; requests that ended long ago go too.
 func (t *tx) expire(c Limit) Answer {
 	limit := piece(c.Rows)
+	unpinned := t.unpinRows(limit)
 	due := t.overdue(limit)
 	n := 0
 	for i, id := range due {
@@ -24,8 +26,8 @@ func (t *tx) expire(c Limit) Answer {
 			n++
 		}
 	}
-	forgot := t.forgetSubmissions(limit)
-	return Answer{Count: n, More: forgot || len(due) == limit}
+	forgot, retained := t.forgetSubmissions(limit), t.retainRequests(limit)
+	return Answer{Count: n, More: forgot || retained || unpinned || len(due) == limit}
 }
 
 // overdue are at most limit messages of which something was held long enough,
@@ -50,16 +52,22 @@ func (t Tables) Expirable(now mail.Time) bool {
 		}
 		return false
 	}
+	p := t.Params()
 	_, holding := t.Held(now)
-	return !holding && first(tabExpiry, t.Params().SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute)
+	return !holding && first(tabExpiry, p.SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute) ||
+		first(tabRequestEnded, p.RequestRetention) || len(t.releasable()) > 0
 }
 
 func (t *tx) expireOne(e *edit) {
+	if e.Pinned = t.pinnedBy(e.Message); e.Pinned != 0 {
+		t.save(e)
+		return
+	}
 	p := t.Params()
 	cut := t.ago(p.SafetyNetHoldTime)
 	for i := range e.Recipients {
 		// While only the shadow is left, its deliveries stay until it goes.
-		if r := &e.Recipients[i]; r.State == Delivered && r.Done <= cut && e.PrimaryEnd == 0 {
+		if r := &e.Recipients[i]; r.held() && r.Done <= cut && e.PrimaryEnd == 0 {
 			r.Gone = true
 		}
 	}

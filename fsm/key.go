@@ -3,7 +3,6 @@ package fsm
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 
 	"mailraft/mail"
 
@@ -112,7 +111,12 @@ func (m *Message) indexes() []key {
 		if m.Shadow != 0 && !m.Acked && m.PrimaryEnd == 0 {
 			ks = append(ks, tab(tabDiscard).mem(m.Shadow).id(m.ID))
 		}
-		ks = append(ks, tab(tabExpiry).time(max(m.Finished, m.PrimaryEnd)).id(m.ID))
+		if m.Pinned == 0 {
+			ks = append(ks, tab(tabExpiry).time(max(m.Finished, m.PrimaryEnd)).id(m.ID))
+		}
+	}
+	if m.Pinned != 0 {
+		ks = append(ks, tab(tabPinned).u64(m.Pinned).id(m.ID))
 	}
 	if m.Fields.MessageID != "" {
 		ks = append(ks, tab(tabMessageID).u64(messageIDHash(m.Fields.MessageID)).id(m.ID))
@@ -123,8 +127,8 @@ func (m *Message) indexes() []key {
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		if r.held() {
-			ks = append(ks, tab(tabSafetyNet).str(strings.ToLower(r.Database)).time(r.Done).id(m.ID).u16(i))
-			if m.PrimaryEnd == 0 { // else they stay as long as the row
+			ks = append(ks, m.delivery(i))
+			if m.PrimaryEnd == 0 && m.Pinned == 0 { // else they stay as long as the row
 				ks = append(ks, tab(tabExpiry).time(r.Done).id(m.ID))
 			}
 		}

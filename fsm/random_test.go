@@ -138,6 +138,10 @@ func (w *world) report() Report {
 // step is one entry, or time that passes.
 func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
+	if w.chance(6) {
+		w.requests()
+		return
+	}
 	rows := w.rng.IntN(5) - 1
 	change := MemberChange{Member: w.member(), Rows: rows}
 	switch n := w.rng.IntN(100); {
@@ -170,6 +174,41 @@ func (w *world) step() {
 		w.do(KindTick, Tick{Complete: []Complete{{Member: w.member(), Index: uint64(len(w.log)) - w.rng.Uint64N(4)}}})
 	default:
 		w.rare()
+	}
+}
+
+// requests makes resubmit requests, changes them, and most often goes on with one.
+func (w *world) requests() {
+	pick := func(texts ...string) string { return texts[w.rng.IntN(len(texts))] }
+	number := uint64(1 + w.rng.IntN(8))
+	v := w.f.View()
+	open := 0
+	for r := range v.OpenRequests() {
+		if open++; w.rng.IntN(open) == 0 && !w.chance(9) {
+			number = r.ID
+		}
+	}
+	v.Close()
+	switch n := w.rng.IntN(24); {
+	case n < 4 && open < 12:
+		c := RequestAdd{Database: pick("DB1", "DB1", "db2", ""), Recipient: pick("", "", "", "a@example.test", "small1@example.test"), Sender: pick("", "", "<>", "s@example.org"),
+			MessageID: pick("", "", "", "<1@x>"), ResubmitTo: pick("", "", "", "", "heir@example.test", "x@elsewhere.example"), Again: w.chance(3)}
+		if w.chance(2) {
+			c.Start = w.now.Add(-time.Duration(w.rng.IntN(120)) * time.Second)
+		}
+		if w.chance(4) {
+			c.End = w.now.Add(-time.Duration(w.rng.IntN(60)-5) * time.Second)
+		}
+		if m, ok := w.memberRow(w.member()); ok && w.chance(5) {
+			c.Unresponsive = m.Name
+		}
+		w.do(KindRequestAdd, c)
+	case n < 6:
+		w.do(KindRequestChange, RequestChange{Op: pick("suspend", "resume", "resume", "cancel", "burn"), Request: number, Auto: w.chance(2)})
+	case n < 7:
+		w.do(KindConfigure, Configure{Set: map[string]string{"shadow-resubmit-recipients": pick("original", "resolved"), "unresponsive-primary-timeout": pick("1s", "20s")}})
+	default:
+		w.do(KindAdvance, Advance{Request: number, Rows: w.rng.IntN(40) - 1})
 	}
 }
 
@@ -321,7 +360,7 @@ func (w *world) promises() {
 		for i := range m.Recipients {
 			k, now := fmt.Sprint(m.ID, i), m.Recipients[i].State.String()
 			switch was := w.settled[k]; was {
-			case "", "pending", "failed", "expired", "deleted", now: // delivered is the last word
+			case "", "pending", "failed", "expired", "deleted", "undelivered", now: // delivered is the last word
 			default:
 				w.t.Fatalf("entry %d: %s recipient %d was %s, and is %s", len(w.log), m.ID, i, was, now)
 			}

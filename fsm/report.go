@@ -50,7 +50,7 @@ func (t *tx) reportOne(e *edit, r mail.Report, by mail.MemberID) *mail.Reply {
 			e.Recipients[o.Recipient].Next = t.now().Add(refusedPause)
 		}
 	}
-	if retires && refusal == nil && r.DSN != nil && !e.Bounce() {
+	if retires && refusal == nil && r.DSN != nil && !e.silent() {
 		t.addDSN(e.Message, *r.DSN, bounce)
 	}
 	t.finish(e.Message)
@@ -70,14 +70,14 @@ func fails(m *Message, o mail.Outcome) bool {
 // admitFailures says whether the recipients that the report gives up may be
 // retired now: all of them, and with the DSN that tells of them, or none.
 // Whether a DSN is due at all is for the owner to say; none is made about a
-// message that is one.
+// message that is one, nor about a resubmission.
 func (t *tx) admitFailures(m *Message, r mail.Report) (a admission, refusal *mail.Reply) {
 	for _, o := range r.Outcomes {
 		if fails(m, o) && t.stale(m.Recipients[o.Recipient].Database, o) {
 			return a, mail.Replyf(451, "4.3.0", "said by a copy that is not the active one any more")
 		}
 	}
-	if r.DSN == nil || m.Bounce() {
+	if r.DSN == nil || m.silent() {
 		return a, nil
 	}
 	for _, o := range r.Outcomes {
@@ -125,6 +125,7 @@ func (t *tx) delivered(m *Message, o mail.Outcome, by mail.MemberID) {
 	default:
 		r.State = Delivered
 	}
+	r.Duplicate = o.Duplicate && m.Request != 0
 	m.note(ev)
 	t.settle(r, o)
 	if !m.Active() { // a late word about a recipient that had been given up
@@ -142,7 +143,11 @@ func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 	if r.State != Pending {
 		return
 	}
-	m.note(Event{Kind: EventDefer, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
+	kind := EventDefer
+	if m.Request != 0 {
+		kind = EventResubmitDefer
+	}
+	m.note(Event{Kind: kind, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
 	r.Attempts++
 	r.Next = min(max(o.Next, t.now()), t.now().Add(deferMax))
 	r.Reply, r.Remote = &o.Reply, o.Remote
@@ -151,11 +156,15 @@ func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 // failed applies an owner's Failed or Expired outcome, which was admitted.
 func (t *tx) failed(m *Message, o mail.Outcome, by mail.MemberID) {
 	r := &m.Recipients[o.Recipient]
-	m.note(Event{Kind: EventFail, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
+	kind := EventFail
 	r.State = Failed
 	if o.Result == mail.Expired {
 		r.State = Expired
 	}
+	if m.Request != 0 {
+		r.State, kind = Undelivered, EventResubmitFail
+	}
+	m.note(Event{Kind: kind, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
 	t.settle(r, o)
 }
 

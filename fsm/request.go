@@ -53,6 +53,8 @@ type Request struct {
 	ServedBy []RequestServer `cbor:"31,keyasint,omitempty"`
 	First    mail.Time       `cbor:"32,keyasint,omitempty"` // earliest delivery time matched
 	Last     mail.Time       `cbor:"33,keyasint,omitempty"` // latest
+
+	Expanding int `cbor:"34,keyasint,omitempty"` // messages whose groups are still being expanded
 }
 
 // RequestState says how far a request is. On disk: never renumber.

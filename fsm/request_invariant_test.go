@@ -1,5 +1,11 @@
 package fsm
 
+import (
+	"fmt"
+
+	"mailraft/mail"
+)
+
 // checkRequests: an index finds each request by whether it is open, its shadow
 // requests belong to it, and it has the number of none to come.
 func checkRequests(t Tables, bad func(string, ...any)) {
@@ -31,5 +37,94 @@ func checkRequests(t Tables, bad func(string, ...any)) {
 	}
 	for k := range want {
 		bad("index key %q of a request is missing", k)
+	}
+	checkResubmissions(t, bad)
+	checkLeft(t, bad)
+}
+
+// checkResubmissions: nobody gets one origin twice by one request, and counts
+// say what the rows say as long as they are there.
+func checkResubmissions(t Tables, bad func(string, ...any)) {
+	type counted struct{ pending, sent, expanding int }
+	rows := map[uint64]*counted{}
+	once := map[string]mail.ID{}
+	for m := range t.Messages(mail.ID{}) {
+		if m.Pinned != 0 {
+			if r, ok := t.Request(m.Pinned); (!ok || !r.pins()) && !t.Expirable(t.Applied().Time) {
+				bad("%s: kept for request %d, which needs it no more, and nobody will come by", m.ID, m.Pinned)
+			}
+		}
+		for i := range m.Recipients {
+			if rc := &m.Recipients[i]; rc.Resubmitted != (m.Request != 0) || m.Request != 0 && rc.Database == "" || rc.State == Undelivered && m.Request == 0 {
+				bad("%s: recipient %d of request %d: %+v", m.ID, i, m.Request, *rc)
+			}
+		}
+		if m.Request == 0 {
+			continue
+		}
+		r, _ := t.Request(m.Request)
+		root := m.Request
+		if r.Parent != 0 {
+			root = r.Parent
+		}
+		n := rows[m.Request]
+		if n == nil {
+			n = &counted{}
+			rows[m.Request] = n
+		}
+		if m.Expanding {
+			n.expanding++
+		}
+		n.sent += len(m.Recipients)
+		for i := range m.Recipients {
+			if m.Recipients[i].State == Pending {
+				n.pending++
+			}
+			k := fmt.Sprint(root, m.Origin, addressKey(m.Recipients[i].Address))
+			if other, ok := once[k]; ok {
+				bad("%s and %s are the same origin to the same recipient by request %d", other, m.ID, root)
+			}
+			once[k] = m.ID
+		}
+	}
+	for r := range t.Requests(0) {
+		n := rows[r.ID]
+		if n == nil {
+			n = &counted{}
+		}
+		if n.pending != r.Counts.Pending() || n.expanding != r.Expanding || n.sent > r.Counts.Sent {
+			bad("request %d counts %+v and %d being expanded, and rows say %+v", r.ID, r.Counts, r.Expanding, *n)
+		}
+		if c := r.Counts; c.Delivered < c.Duplicates || c.Pending() < 0 || c.Matched < c.Already+c.Moved+c.Gone {
+			bad("request %d counts %+v", r.ID, c)
+		}
+	}
+}
+
+// checkLeft: what waits for a member is counted, belongs to an open request,
+// and is still held.
+func checkLeft(t Tables, bad func(string, ...any)) {
+	n := 0
+	for r := range t.Requests(0) {
+		for _, w := range r.Waiting {
+			left := 0
+			for k := range t.Scan(leftKey(r.ID, w), leftKey(r.ID, w).end()) {
+				left++
+				d := deliveryOf(k)
+				if m, ok := t.Message(d.ID); !ok || !m.Recipients[d.Recipient].held() {
+					bad("request %d has left %s recipient %d, which is not held any more", r.ID, d.ID, d.Recipient)
+				}
+			}
+			if left != w.Count || left == 0 || !r.Open() || r.Parent != 0 {
+				bad("request %d, %s: waits for %s with %d, and %d are left", r.ID, r.State, w.Member, w.Count, left)
+			}
+			n += left
+		}
+	}
+	for range t.Scan(tab(tabLeft), tab(tabLeft).end()) {
+		n--
+	}
+	if n != 0 {
+		bad("%d deliveries are left that no request counts", -n)
 	}
 }

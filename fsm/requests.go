@@ -317,25 +317,24 @@ func (t *tx) endRequest(r *requestEdit, s RequestState, reason, by string) {
 // walk is over, nothing waits, every message that it made is finished and its
 // shadow requests have ended.
 func (t *tx) settleRequest(r *requestEdit) {
-	if !r.Open() || r.State == RequestSuspended && !t.complete(r) {
-		return
+	root := r
+	if r.Parent != 0 {
+		root = t.request(r.Parent)
 	}
 	switch {
-	case t.complete(r):
+	case !r.Open() || root == nil:
+	case t.complete(r, root):
 		t.endRequest(r, t.verdict(r), "", "")
-	case r.Walked && len(r.Waiting) > 0:
+	case r.State == RequestSuspended:
+	case root.Walked && len(root.Waiting) > 0:
 		r.State = RequestWaiting
 	default:
 		r.State = RequestRunning
 	}
 }
 
-func (t *tx) complete(r *requestEdit) bool {
-	root := r
-	if r.Parent != 0 {
-		root = t.request(r.Parent)
-	}
-	if root == nil || r.Counts.Pending() > 0 || !root.Walked || len(root.Wake) > 0 || len(root.Waiting) > 0 {
+func (t *tx) complete(r, root *requestEdit) bool {
+	if !root.Walked || root.Wake != nil || len(root.Waiting) > 0 || r.Counts.Pending() > 0 || r.Expanding > 0 {
 		return false
 	}
 	return !slices.ContainsFunc(r.Children, func(id uint64) bool {

@@ -40,6 +40,10 @@ type Message struct {
 	Request uint64        `cbor:"40,keyasint,omitempty"` // a resubmission: the request that it was made for
 	LostBy  mail.MemberID `cbor:"41,keyasint,omitempty"` // the former member that its Primary Safety Net was lost with
 	Pinned  uint64        `cbor:"42,keyasint,omitempty"` // its hold time is over; kept for this request
+
+	// A resubmission: its recipients are those to whom its envelope led then,
+	// not those who had it.
+	Recategorized bool `cbor:"43,keyasint,omitempty"`
 }
 
 // Active reports whether the message still has to be delivered to somebody.
@@ -47,6 +51,9 @@ func (m *Message) Active() bool { return m.Finished == 0 }
 
 // Bounce reports whether no DSN may be made for it (RFC 5321 §6.1).
 func (m *Message) Bounce() bool { return m.Envelope.ReversePath == "" }
+
+// silent reports whether nobody is told when it cannot be delivered.
+func (m *Message) silent() bool { return m.Bounce() || m.Request != 0 }
 
 // RecipientState says what became of a recipient. On disk: never renumber.
 type RecipientState uint8
@@ -91,6 +98,7 @@ type Recipient struct {
 	Gone       bool           `cbor:"14,keyasint,omitempty"` // its hold time is over
 
 	Resubmitted bool `cbor:"20,keyasint,omitempty"` // of a resubmission: waits behind fresh mail
+	Duplicate   bool `cbor:"21,keyasint,omitempty"` // of a resubmission: the mailbox had it already
 }
 
 // held reports whether the recipient is in the Safety Net.

@@ -134,7 +134,7 @@ func (s *script) fail(format string, a ...any) {
 }
 
 // nameNew names the rows that a command made on the way: reports of A are
-// A-dsn1, A-dsn2, its pieces.
+// A-dsn1, A-dsn2, its pieces, its resubmissions A-again1, A-again2.
 func (s *script) nameNew() {
 	v := s.f.View()
 	defer v.Close()
@@ -143,7 +143,10 @@ func (s *script) nameNew() {
 			continue
 		}
 		base := s.names[m.Parent] + "-"
-		if !m.Origin.IsZero() {
+		switch {
+		case m.Request != 0:
+			base = s.names[m.Origin] + "-again"
+		case !m.Origin.IsZero():
 			base = s.names[m.Origin] + "-dsn"
 		}
 		for n := 1; s.names[m.ID] == ""; n++ {

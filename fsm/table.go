@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"slices"
@@ -203,12 +202,6 @@ func (t Tables) SafetyNet(database string, start, end mail.Time) iter.Seq[Delive
 			}
 		}
 	}
-}
-
-// deliveryOf reads a key that ends with delivery time, id and recipient.
-func deliveryOf(k []byte) Delivery {
-	tail := k[len(k)-25:]
-	return Delivery{At: mail.Time(binary.BigEndian.Uint64(tail)), ID: mail.ID(tail[8:23]), Recipient: int(binary.BigEndian.Uint16(tail[23:]))}
 }
 
 // Member returns a member's row.

@@ -94,6 +94,7 @@ func init() {
 		KindHandOver:      handler((*tx).handOverOwn),
 		KindHealth:        handler((*tx).health),
 		KindRequestAdd:    handler((*tx).requestAdd),
+		KindAdvance:       handler((*tx).advance),
 		KindRequestChange: handler((*tx).requestChange),
 		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),
 	}
@@ -138,6 +139,7 @@ const pieceMax = 1000
 type edit struct {
 	*Message
 	before []key
+	sums   sums // as they were
 }
 
 // open reads a row to change it; nil if there is none.
@@ -146,7 +148,7 @@ func (t *tx) open(id mail.ID) *edit {
 	if !ok {
 		return nil
 	}
-	return &edit{m, m.indexes()}
+	return &edit{m, m.indexes(), m.sums()}
 }
 
 // create begins a row, and counts its reference to the content.
@@ -175,6 +177,8 @@ func (t *tx) save(e *edit) {
 		}
 	}
 	e.before = after
+	t.tally(e.Message, e.sums)
+	e.sums = e.Message.sums()
 	t.put(tab(tabMessage).id(e.ID), e.Message)
 }
 
