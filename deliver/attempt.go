@@ -19,21 +19,19 @@ var errLease = errors.New("no lease")
 
 // run is one delivery, from its start to its report. The circuit's place is
 // given back as soon as the transport has answered.
-func (d *Deliverer) run(j *Job, round int, lease uint64) {
+func (d *Deliverer) run(f *flight) {
+	j := f.job
 	begin := time.Now()
-	answers := d.try(j, lease)
+	answers := d.try(f)
 	took := time.Since(begin)
 	now := d.Now()
-	stopped := d.ctx.Err() != nil
-	for i, a := range answers {
-		if stopped && !a.Uncertain && a.Reply.Code >= 400 && a.Reply.Code < 500 {
-			answers[i] = Answer{} // we closed the connection, not they
-		}
+	if !d.landed(f, answers) {
+		return
 	}
-	until := d.settle(j, answers, round, now)
+	until := d.settle(f, answers, now)
 	outcomes := d.outcomes(j, answers, now, until, took)
 	if len(outcomes) == 0 {
-		d.drop(j)
+		d.drop(f)
 		return
 	}
 	report := mail.Report{ID: j.ID, Outcomes: outcomes}
@@ -46,10 +44,7 @@ func (d *Deliverer) run(j *Job, round int, lease uint64) {
 	d.running--
 	d.count(report)
 	d.mu.Unlock()
-	p := &pending{
-		key: jobKey{j.ID, j.Destination.Key}, recipients: len(j.Recipients),
-		activation: j.Destination.Activation, report: report,
-	}
+	p := &pending{flight: f, report: report}
 	for _, o := range report.Outcomes {
 		if o.Result.Final() {
 			p.final = append(p.final, o.Recipient)
@@ -59,13 +54,29 @@ func (d *Deliverer) run(j *Job, round int, lease uint64) {
 	d.Kick()
 }
 
+// landed takes from the answers what is our own doing: we closed the
+// connection, not they. Of a destination that was replaced only what was taken
+// is said at all. False: nobody waits for this delivery any more.
+func (d *Deliverer) landed(f *flight, answers []Answer) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.answered = true
+	stopped := d.ctx.Err() != nil
+	for i, a := range answers {
+		if stopped && !a.Uncertain && a.Reply.Temporary() || f.recalled && a.Reply.Code/100 != 2 {
+			answers[i] = Answer{}
+		}
+	}
+	return !f.left
+}
+
 // drop ends a job of which nothing can be said: the lease was lost before the
-// final step, or we are stopping.
-func (d *Deliverer) drop(j *Job) {
+// final step, its destination was replaced, or we are stopping.
+func (d *Deliverer) drop(f *flight) {
 	d.mu.Lock()
 	d.running--
 	d.counts.Aborted++
-	d.release(jobKey{j.ID, j.Destination.Key}, len(j.Recipients))
+	d.release(f)
 	d.mu.Unlock()
 	d.Kick()
 }
@@ -73,7 +84,8 @@ func (d *Deliverer) drop(j *Job) {
 // try returns an answer for every recipient. A panic below is an odd message
 // or a fault of ours: it is deferred like any other, so that it comes back
 // ever more rarely, and does not stop the others.
-func (d *Deliverer) try(j *Job, lease uint64) (answers []Answer) {
+func (d *Deliverer) try(f *flight) (answers []Answer) {
+	j := f.job
 	defer func() {
 		if r := recover(); r != nil {
 			d.Logger.Error("delivery failed in an unexpected way", "id", j.ID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
@@ -91,20 +103,13 @@ func (d *Deliverer) try(j *Job, lease uint64) (answers []Answer) {
 	a := &Attempt{
 		Job:   *j,
 		Open:  func() (io.ReadSeekCloser, error) { return d.Source.Open(j.Content.ID) },
-		Final: func() error { return d.final(lease) },
+		Final: func() error { return d.final(f) },
 	}
-	answers = t.Deliver(d.ctx, a)
+	answers = t.Deliver(f.ctx, a)
 	if len(answers) != len(j.Recipients) {
 		return same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients)))
 	}
 	return answers
-}
-
-func (d *Deliverer) final(lease uint64) error {
-	if d.ctx.Err() != nil || d.Lease.Run() != lease {
-		return errLease
-	}
-	return nil
 }
 
 func refused(j *Job) []Answer {
@@ -128,10 +133,10 @@ func same(j *Job, r mail.Reply) []Answer {
 
 // settle tells the circuit how it went, and returns when the destination may
 // be tried next, where that is what the message waits for.
-func (d *Deliverer) settle(j *Job, answers []Answer, round int, now mail.Time) mail.Time {
+func (d *Deliverer) settle(f *flight, answers []Answer, now mail.Time) mail.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := d.circuit(j.Destination)
+	c := f.circuit
 	c.running--
 	var down *Answer
 	answered, uncertain := false, false
@@ -146,7 +151,7 @@ func (d *Deliverer) settle(j *Job, answers []Answer, round int, now mail.Time) m
 	}
 	switch {
 	case down != nil:
-		c.down(now, round, j.ID, now >= j.Expires, down.Reply)
+		c.down(now, f.round, f.job.ID, now >= f.job.Expires, down.Reply)
 	case answered:
 		c.up(uncertain)
 	}

@@ -7,17 +7,19 @@ import (
 )
 
 const (
-	widthMax = 20          // deliveries at once to one destination
-	probeMax = time.Minute // longest time between two probes of a dead destination
+	widthMax    = 20          // deliveries at once to one destination
+	yieldingMax = 5           // of these, resubmissions
+	probeMax    = time.Minute // longest time between two probes of a dead destination
 )
 
 // circuit is what is known of one destination's address. While it is open
 // nothing is tried there but a probe now and then: one message, which alone
 // bears the failure; the others keep their place and their attempts.
 //
-// It belongs to the address, not to the queue: a database that was activated
-// elsewhere begins anew.
+// It belongs to the address and the activation, not to the queue: a database
+// that was activated elsewhere, or came back from a backup, begins anew.
 type circuit struct {
+	most     int // deliveries at once that it may have
 	running  int
 	width    int       // deliveries at once; grows by one with each success
 	failures int       // in a row; the circuit is open while above zero
@@ -27,7 +29,32 @@ type circuit struct {
 	reply    mail.Reply
 }
 
-func newCircuit() *circuit { return &circuit{width: 1} }
+type circuitKey struct {
+	key, addr  string
+	activation uint64
+}
+
+func keyOf(to Destination) circuitKey { return circuitKey{to.Key, to.Addr, to.Activation} }
+
+// circuit returns the destination's circuit; a new one takes the place of those
+// that the same queue had. The caller holds mu.
+func (d *Deliverer) circuit(to Destination) *circuit {
+	k := keyOf(to)
+	if c := d.circuits[k]; c != nil {
+		return c
+	}
+	for old, c := range d.circuits {
+		if old.key == k.key || len(d.circuits) >= circuitsMax && c.idle() {
+			delete(d.circuits, old)
+		}
+	}
+	c := &circuit{width: 1, most: widthMax}
+	if to.Yields {
+		c.most = yieldingMax
+	}
+	d.circuits[k] = c
+	return c
+}
 
 // room is how many deliveries may start now.
 func (c *circuit) room(now mail.Time) int {
@@ -38,7 +65,7 @@ func (c *circuit) room(now mail.Time) int {
 		}
 		width = 1
 		if c.draining {
-			width = widthMax
+			width = c.most
 		}
 	}
 	return max(0, width-c.running)
@@ -71,7 +98,7 @@ func (c *circuit) up(uncertain bool) {
 		c.width = max(1, c.width/2)
 		return
 	}
-	c.width = min(widthMax, c.width+1)
+	c.width = min(c.most, c.width+1)
 }
 
 // idle reports that forgetting the circuit changes nothing that matters.

@@ -31,7 +31,8 @@ type world struct {
 	texts    []string // uploaded
 	lease    bool
 	runs     atomic.Uint64
-	deaf     bool // reports are accepted and change nothing
+	moved    map[Destination]bool // is not current
+	deaf     bool                 // reports are accepted and change nothing
 	report   func([]mail.Report) error
 	upload   error
 	deliver  func(context.Context, *Attempt) []Answer
@@ -40,7 +41,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{
-		rows: make(map[string][]*Job), next: make(map[*Job]mail.Time), changed: make(chan struct{}), attempts: make(map[string]int),
+		rows: make(map[string][]*Job), next: make(map[*Job]mail.Time), changed: make(chan struct{}), attempts: make(map[string]int), moved: make(map[Destination]bool),
 		lease: true, deliver: func(_ context.Context, a *Attempt) []Answer { return reply(a, 250, "2.0.0") },
 	}
 	w.runs.Store(1)
@@ -120,7 +121,7 @@ func (w *world) set(f func()) {
 	w.poke()
 }
 
-func (w *world) Due(now mail.Time, room func(Destination) int, taken func(mail.ID, string) bool, limit int) (jobs []Job, next mail.Time, err error) {
+func (w *world) Due(now mail.Time, room func(Destination) int, taken func(mail.ID, Destination) bool, limit int) (jobs []Job, next mail.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, key := range w.keys {
@@ -135,7 +136,7 @@ func (w *world) Due(now mail.Time, room func(Destination) int, taken func(mail.I
 			if free < 0 {
 				free = room(j.Destination)
 			}
-			if free > 0 && len(jobs) < limit && !taken(j.ID, key) {
+			if free > 0 && len(jobs) < limit && !taken(j.ID, j.Destination) {
 				free--
 				c := *j
 				c.Recipients = slices.Clone(j.Recipients)
@@ -150,6 +151,12 @@ func (w *world) Changed() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.changed
+}
+
+func (w *world) Current(to Destination) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.moved[to]
 }
 
 func (w *world) Run() uint64 {
@@ -192,6 +199,9 @@ func (w *world) apply(r mail.Report) {
 				continue
 			}
 			for _, o := range r.Outcomes {
+				if o.Activation != j.Destination.Activation {
+					continue // it was activated elsewhere meanwhile
+				}
 				i := slices.IndexFunc(j.Recipients, func(r Recipient) bool { return r.Index == o.Recipient })
 				if o.Result.Final() {
 					j.Recipients = slices.Delete(j.Recipients, i, i+1)
@@ -247,6 +257,23 @@ func (w *world) results() map[mail.Result]int {
 		}
 	}
 	return m
+}
+
+// activate gives the queue another address, by a new activation.
+func (w *world) activate(key, addr string) {
+	w.set(func() {
+		for _, j := range w.rows[key] {
+			w.moved[j.Destination] = true
+			j.Destination.Addr, j.Destination.Copy, j.Destination.Activation = addr, "c2", j.Destination.Activation+1
+			w.next[j] = now()
+		}
+	})
+}
+
+func (w *world) waiting(key string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.rows[key])
 }
 
 func (w *world) tried(key string) int {

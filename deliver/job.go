@@ -14,6 +14,7 @@ type Destination struct {
 	Database   string // set for a mailbox database: its recipients are delivered, others relayed
 	Copy       string // the copy that Addr belongs to
 	Activation uint64 // the activation number of that copy
+	Yields     bool   // a queue of resubmissions: it has a small share
 }
 
 // Recipient is one recipient that is due.
@@ -61,9 +62,11 @@ type Queue interface {
 	// zero if there is none. room and taken are quick, and may be called for
 	// every destination and every due message; Due is called by one
 	// goroutine only.
-	Due(now mail.Time, room func(Destination) int, taken func(id mail.ID, key string) bool, limit int) (jobs []Job, next mail.Time, err error)
+	Due(now mail.Time, room func(Destination) int, taken func(id mail.ID, to Destination) bool, limit int) (jobs []Job, next mail.Time, err error)
 	// Changed returns a channel that is closed at the next change.
 	Changed() <-chan struct{}
+	// Current reports whether a destination is still what its key leads to.
+	Current(Destination) bool
 }
 
 // Source reads stored content; it never returns damaged bytes without an error.

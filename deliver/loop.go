@@ -47,24 +47,18 @@ type Deliverer struct {
 	cancel   context.CancelFunc
 	loopDone chan struct{}
 	jobs     sync.WaitGroup
+	recalls  sync.WaitGroup
 
 	mu       sync.Mutex
 	stopping bool
 	held     bool
 	running  int // jobs
 	open     int // recipients
-	flight   map[jobKey]struct{}
+	flight   map[jobKey]*flight
 	circuits map[circuitKey]*circuit
 	past     repeats
 	counts   Counts
 }
-
-type jobKey struct {
-	id  mail.ID
-	key string
-}
-
-type circuitKey struct{ key, addr string }
 
 // Start begins to deliver.
 func Start(c Config) *Deliverer {
@@ -73,11 +67,12 @@ func Start(c Config) *Deliverer {
 	}
 	d := &Deliverer{
 		Config: c, kick: make(chan struct{}, 1), loopDone: make(chan struct{}),
-		held: c.Held, flight: make(map[jobKey]struct{}), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
+		held: c.Held, flight: make(map[jobKey]*flight), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.reporter = startReporter(c.Reporter, c.Logger, d.applied)
 	go d.loop()
+	d.recalls.Go(d.recall)
 	return d
 }
 
@@ -118,6 +113,7 @@ func (d *Deliverer) Stop(ctx context.Context) {
 		}
 	}
 	d.cancel()
+	d.recalls.Wait()
 	d.reporter.stop(flushTime)
 }
 
@@ -200,19 +196,19 @@ func (d *Deliverer) roomLocked(dest Destination, now mail.Time) int {
 	if dest.Addr == "" {
 		return openMax // nothing is contacted
 	}
-	if c := d.circuits[circuitKey{dest.Key, dest.Addr}]; c != nil {
+	if c := d.circuits[keyOf(dest)]; c != nil {
 		return c.room(now)
 	}
 	return 1
 }
 
-func (d *Deliverer) taken(now mail.Time) func(mail.ID, string) bool {
-	return func(id mail.ID, key string) bool {
+func (d *Deliverer) taken(now mail.Time) func(mail.ID, Destination) bool {
+	return func(id mail.ID, dest Destination) bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		k := jobKey{id, key}
+		k := jobKey{id, dest.Key}
 		_, ok := d.flight[k]
-		return ok || d.past.holds(k, now)
+		return ok || d.past.holds(k, dest.Activation, now)
 	}
 }
 
@@ -243,39 +239,15 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 		d.past.hold(k, indices(j.Recipients), j.Destination.Activation, now) {
 		return false
 	}
-	c := d.circuit(j.Destination)
-	c.running++
+	f := &flight{job: j, circuit: d.circuit(j.Destination), lease: run}
+	f.round = f.circuit.round
+	f.ctx, f.cancel = context.WithCancel(d.ctx)
+	f.circuit.running++
 	d.running++
 	d.open += len(j.Recipients)
-	d.flight[k] = struct{}{}
-	round := c.round
-	d.jobs.Go(func() { d.run(j, round, run) })
+	d.flight[k] = f
+	d.jobs.Go(func() { d.run(f) })
 	return true
-}
-
-// circuit returns the destination's circuit. The caller holds mu.
-func (d *Deliverer) circuit(dest Destination) *circuit {
-	k := circuitKey{dest.Key, dest.Addr}
-	c := d.circuits[k]
-	if c != nil {
-		return c
-	}
-	if len(d.circuits) >= circuitsMax {
-		for k, c := range d.circuits {
-			if c.idle() {
-				delete(d.circuits, k)
-			}
-		}
-	}
-	c = newCircuit()
-	d.circuits[k] = c
-	return c
-}
-
-// release ends a job's time in flight. The caller holds mu.
-func (d *Deliverer) release(k jobKey, recipients int) {
-	delete(d.flight, k)
-	d.open -= recipients
 }
 
 // applied is called when reports are part of the state.
@@ -283,9 +255,9 @@ func (d *Deliverer) applied(done []*pending) {
 	now := d.Now()
 	d.mu.Lock()
 	for _, p := range done {
-		d.release(p.key, p.recipients)
+		d.release(p.flight)
 		if len(p.final) > 0 {
-			d.past.add(p.key, p.final, p.activation, now)
+			d.past.add(p.flight.key(), p.final, p.flight.job.Destination.Activation, now)
 		}
 	}
 	d.mu.Unlock()

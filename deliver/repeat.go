@@ -13,8 +13,14 @@ import (
 // such jobs back, longer each time.
 type repeats struct {
 	jobs  map[jobKey]*finished
-	held  map[jobKey]mail.Time
+	held  map[jobKey]hold
 	swept mail.Time
+}
+
+// hold is a job that must wait, if it is for this activation.
+type hold struct {
+	until      mail.Time
+	activation uint64
 }
 
 type finished struct {
@@ -28,7 +34,7 @@ type finished struct {
 const forgetAfter = 10 * time.Second
 
 func newRepeats() repeats {
-	return repeats{jobs: make(map[jobKey]*finished), held: make(map[jobKey]mail.Time)}
+	return repeats{jobs: make(map[jobKey]*finished), held: make(map[jobKey]hold)}
 }
 
 // add notes that recipients of a job were reported finished.
@@ -54,13 +60,13 @@ func (r *repeats) hold(k jobKey, recipients []int, activation uint64, now mail.T
 	if f == nil || f.activation != activation || now >= f.until || !f.overlaps(recipients) {
 		return false
 	}
-	r.held[k] = f.until
+	r.held[k] = hold{f.until, activation}
 	return true
 }
 
-func (r *repeats) holds(k jobKey, now mail.Time) bool {
-	until, ok := r.held[k]
-	if ok && now >= until {
+func (r *repeats) holds(k jobKey, activation uint64, now mail.Time) bool {
+	h, ok := r.held[k]
+	if ok && (now >= h.until || h.activation != activation) {
 		delete(r.held, k)
 		return false
 	}
@@ -69,9 +75,9 @@ func (r *repeats) holds(k jobKey, now mail.Time) bool {
 
 // next is the earliest end of a wait after now, zero for none.
 func (r *repeats) next(now mail.Time) (next mail.Time) {
-	for _, t := range r.held {
-		if t > now && (next == 0 || t < next) {
-			next = t
+	for _, h := range r.held {
+		if h.until > now && (next == 0 || h.until < next) {
+			next = h.until
 		}
 	}
 	return next

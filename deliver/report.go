@@ -18,11 +18,9 @@ const (
 
 // pending is a report that is not applied yet.
 type pending struct {
-	key        jobKey
-	recipients int
-	final      []int // indices of the recipients that it finishes
-	activation uint64
-	report     mail.Report
+	flight *flight
+	final  []int // indices of the recipients that it finishes
+	report mail.Report
 }
 
 // reporter hands reports over, one call at a time: what gathers while a call

@@ -16,7 +16,7 @@ func (d due) Changed() <-chan struct{} { return d.fsm.Changed() }
 
 // Due implements deliver.Queue. Destinations are seen by one seek each, so one
 // with ten thousand messages waiting does not slow down another.
-func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, string) bool, limit int) ([]deliver.Job, mail.Time, error) {
+func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, deliver.Destination) bool, limit int) ([]deliver.Job, mail.Time, error) {
 	v := d.fsm.View()
 	defer v.Close()
 	q := dueQuery{v: v, self: d.id.ID, now: now, taken: taken, params: v.Params()}
@@ -37,6 +37,14 @@ func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(m
 		}
 	}
 	return q.jobs, q.next, nil
+}
+
+// Current implements deliver.Queue.
+func (d due) Current(to deliver.Destination) bool {
+	v := d.fsm.View()
+	defer v.Close()
+	now, ok := destination(v, to.Key)
+	return ok && now == to
 }
 
 func suspended(v *fsm.View) map[string]bool {
@@ -70,7 +78,7 @@ type dueQuery struct {
 	v      *fsm.View
 	self   mail.MemberID
 	now    mail.Time
-	taken  func(mail.ID, string) bool
+	taken  func(mail.ID, deliver.Destination) bool
 	params fsm.Params
 	jobs   []deliver.Job
 	next   mail.Time
@@ -88,7 +96,7 @@ func (q *dueQuery) take(to deliver.Destination, n int) {
 		if n <= 0 {
 			return
 		}
-		if q.taken(w.ID, to.Key) {
+		if q.taken(w.ID, to) {
 			continue
 		}
 		if m, ok := q.v.Message(w.ID); ok {
