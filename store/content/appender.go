@@ -16,6 +16,7 @@ type appender struct {
 	*Store
 	file    *file // nil until something is to be written
 	entries int
+	before  name // the segment before, while it may be in the page cache
 
 	gather   []byte     // records that belong at file.end
 	gathered []appended // whose they are
@@ -188,6 +189,9 @@ func (a *appender) sync() {
 	}
 	clear(a.pending)
 	a.pending = a.pending[:0]
+	if err == nil {
+		a.uncache()
+	}
 }
 
 // finish ends a request that is not on the disk.
@@ -212,7 +216,10 @@ func (a *appender) roll() {
 		a.sync()
 	}
 	f := a.file
-	a.file = nil
+	if a.before != (name{}) { // this one has not become long enough for it
+		a.uncacheAll(a.before)
+	}
+	a.file, a.before = nil, f.name
 	if a.failed() == nil {
 		if err := a.seal(f.name, f.end); err != nil {
 			a.fail(err)

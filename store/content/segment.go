@@ -58,9 +58,10 @@ func (e entry) recordLen() int {
 // file is a segment being written.
 type file struct {
 	name
-	f      vfs.File
-	end    int64 // all before it is written
-	synced int64 // all before it is synced
+	f        vfs.File
+	end      int64 // all before it is written
+	synced   int64 // all before it is synced
+	uncached int64 // all before it is given up in the page cache
 }
 
 // createFile makes the next segment. Its header is written, and its name is

@@ -20,6 +20,7 @@ type Options struct {
 	Dir         string
 	SegmentSize int64       // where a new segment begins; 0 is 64 MiB, 1 GiB at most
 	Fatal       func(error) // told of a failed write or sync; must stop the process. nil prints and exits
+	CacheMax    int64       // bytes of the newest content that stay in the page cache; 0 is 32 MiB
 	SpaceMin    int64       // bytes that must stay free; below, Create fails with ErrFull
 	Logger      hclog.Logger
 }
@@ -55,6 +56,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.SegmentSize < 0 || o.SegmentSize > 1<<30 {
 		return nil, fmt.Errorf("segment size %d is not between 1 and 1 GiB", o.SegmentSize)
+	}
+	if o.CacheMax == 0 {
+		o.CacheMax = cacheDefault
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
