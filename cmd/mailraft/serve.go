@@ -24,6 +24,7 @@ func serveCommand() *cli.Command {
 		Usage: "run a member",
 		Flags: []cli.Flag{configFlag},
 		Action: func(c *cli.Context) error {
+			slacken()
 			cfg, err := member.Load(c.String("config"))
 			if err != nil {
 				return badConfiguration(err)
