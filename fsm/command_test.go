@@ -52,6 +52,7 @@ func init() {
 			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
 		},
 		"request":       (*script).request,
+		"activate":      (*script).activate,
 		"health":        (*script).health,
 		"flap":          (*script).flap,
 		"resubmit":      (*script).resubmit,
@@ -447,6 +448,21 @@ func (s *script) request(a args) string {
 
 func (s *script) millis(a args, name string) mail.Duration {
 	return mail.Duration(s.span(a.get(name, "0")).Milliseconds())
+}
+
+// activate DB1 b auto from=a/1 through=-1h term=1: from is what the state says
+// unless given.
+func (s *script) activate(a args) string {
+	v := s.f.View()
+	d, _ := v.Database(a.word(0))
+	v.Close()
+	from, n, _ := strings.Cut(a.get("from", fmt.Sprintf("%s/%d", d.Active, d.Activation)), "/")
+	c := Activate{Database: a.word(0), Copy: a.word(1), From: from, Activation: uint64(s.int(n)), Auto: a.word(2) == "auto",
+		Term: uint64(s.int(a.get("term", fmt.Sprint(s.term)))), Reason: a.get("reason", ""), By: a.get("by", "")}
+	if a.has("through") {
+		c.Through = s.now.Add(s.span(a.get("through", "")))
+	}
+	return s.apply(KindActivate, c)
 }
 
 // health DB1 a=healthy b=dead text=… term=1 addr=…: the address is the copy's

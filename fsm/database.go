@@ -53,6 +53,11 @@ func (t *tx) removeDatabase(d Database, c DatabaseChange) Answer {
 	if t.mailWaits(d.Name) {
 		return refuse(550, "5.5.0", "mail waits for database %s; deliver or delete it first", d.Name)
 	}
+	for r := range t.OpenRequests() {
+		if r.Parent == 0 && sameName(r.Database, d.Name) {
+			return refuse(550, "5.5.0", "resubmit request %s for database %s is %s; wait for its end or cancel it first", r.Name(), d.Name, r.State)
+		}
+	}
 	t.delete(tab(tabDatabase).text(strings.ToLower(d.Name)))
 	t.putHealth(d, nil)
 	t.note(d, HistoryEvent{Kind: HistoryRemove, By: c.By, Reason: c.Reason})
@@ -128,6 +133,8 @@ func (t *tx) setCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 		}
 		n.Suspended = old.Suspended
 		switch same := n.Addr == old.Addr; {
+		case n.Name == e.Active: // nobody but its request knows
+			n.DataThrough = old.DataThrough
 		case same && n.DataThrough == 0:
 			n.DataThrough = old.DataThrough
 		case !same && n.DataThrough == old.DataThrough:
@@ -162,7 +169,8 @@ func removeCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 }
 
 // reportCopies records up to when copies are complete, as whatever replicates
-// them says. It may go back: a copy was restored from a backup.
+// them says. It may go back: a copy was restored from a backup. Of the active
+// copy it says nothing: what it was still to be sent is not in its own log.
 func (t *tx) reportCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 	if len(copies) == 0 {
 		return mail.Replyf(501, "5.5.4", "report: say which copy of %s", e.Name)
@@ -178,16 +186,17 @@ func (t *tx) reportCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 		if r := t.checkThrough(e.Name, n.Name, n.DataThrough); r != nil {
 			return r
 		}
+		if n.Name == e.Active {
+			e.warn(fmt.Sprintf("copy %s is the active one of %s; if it was restored: database activate %s --copy %s --data-through %s",
+				n.Name, e.Name, e.Name, n.Name, n.DataThrough))
+			continue
+		}
 		text := "data-through " + n.DataThrough.String()
 		if n.DataThrough < x.DataThrough {
 			text += ", back from " + x.DataThrough.String()
 		}
 		x.DataThrough = n.DataThrough
 		e.note(HistoryReport, n.Name, text)
-		if n.Name == e.Active {
-			e.warn(fmt.Sprintf("copy %s is the active one of %s: if it was restored, what it lacks is sent by: database activate %s --copy %s --data-through %s",
-				n.Name, e.Name, e.Name, n.Name, n.DataThrough))
-		}
 		if seen := t.healthOf(e.Database, n.Name).Seen; x.Live && n.DataThrough < seen {
 			e.warn(fmt.Sprintf("copy %s of %s is declared live, and counts as complete up to %s, when it was last healthy: database copy set %s %s --replication none",
 				n.Name, e.Name, seen, e.Name, n.Name))

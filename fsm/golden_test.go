@@ -68,6 +68,7 @@ var golden = map[Kind]struct {
 	KindMemberCert:   {"member-cert", MemberCert{Member: m2, Serial: "4f"}},
 	KindMemberSet:    {"member-set", MemberSet{Member: m2, Addr: "192.0.2.9:8025", By: "op", Reason: "moved"}},
 	KindHandOver:     {"hand-over", HandOver{Member: m2, IDs: []mail.ID{goldenID}, After: 3}},
+	KindActivate:     {"activate", Activate{Database: "DB1", Copy: "b", Through: begin, From: "a", Activation: 3, Auto: true, Term: 7, Reason: "dead", By: "op"}},
 	KindHealth: {"health", Health{Term: 7, Copies: []CopyHealth{{Database: "DB1", Copy: "a", Addr: "lmtp://host:24", Healthy: true},
 		{Database: "DB1", Copy: "b", Addr: "lmtp://other:24", Text: "no answer"}}}},
 	KindRequestAdd: {"request-add", RequestAdd{Database: "DB1", Recipient: "a@example.test", Sender: "<>", MessageID: "<1@example.org>", Start: begin,

@@ -73,6 +73,16 @@ func (t Tables) History(name string) (h History, ok bool) {
 	return h, ok
 }
 
+// Failovers counts the activations since a time that nobody asked for.
+func (h History) Failovers(since mail.Time) (n int) {
+	for _, e := range h.Events {
+		if e.Kind == HistoryFailover && e.At >= since {
+			n++
+		}
+	}
+	return n
+}
+
 // note adds events to a database's history, and keeps its last activation
 // number.
 func (t *tx) note(d Database, events ...HistoryEvent) {

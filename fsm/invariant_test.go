@@ -162,6 +162,18 @@ func checkDatabases(t Tables, bad func(string, ...any)) {
 		case len(h.Events) > historyMax:
 			bad("%s: %d events", d.Name, len(h.Events))
 		}
+		if r, ok := t.Request(d.Request); ok && (r.Activation != d.Activation || r.Database != d.Name || r.Parent != 0) {
+			bad("%s: its activation %d was made with request %+v", d.Name, d.Activation, r)
+		}
+		unsent := 0
+		for r := range t.OpenRequests() {
+			if r.Database == d.Name && r.Activation != 0 && r.Parent == 0 && !r.Walked {
+				unsent++
+			}
+		}
+		if unsent > 1 {
+			bad("%s: %d activations have something left to send", d.Name, unsent)
+		}
 		last := ""
 		for _, r := range t.Health(d.Name) {
 			records++

@@ -264,6 +264,13 @@ func (w *world) databases() {
 		w.do(KindHealth, Health{Term: w.term - w.rng.Uint64N(5)/4, Copies: []CopyHealth{{Database: name, Copy: c.Name, Addr: c.Addr, Healthy: w.chance(2)},
 			{Database: "db1", Copy: "a", Addr: "maildir:/x", Healthy: w.chance(2)}}})
 	}
+	v := w.f.View()
+	d, _ := v.Database(name)
+	v.Close()
+	for _, auto := range []bool{true, false} {
+		w.do(KindActivate, Activate{Database: name, Copy: c.Name, From: d.Active, Activation: d.Activation - w.rng.Uint64N(5)/4, Auto: auto, Term: w.term,
+			Through: mail.Time(w.rng.Int64N(3) / 2 * int64(w.now.Add(-time.Minute)))})
+	}
 }
 
 // membership changes who is there: members are replaced, drained and removed,

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -49,6 +50,9 @@ func (t *tx) requestAdd(c RequestAdd) Answer {
 	}
 	if n := t.countOpen(); n >= requestsOpenMax {
 		return refuse(452, "4.3.1", "%d resubmit requests are open; cancel some, or wait", n)
+	}
+	if g, ok := t.notHeld(r, t.now()); ok {
+		r.Gaps = append(r.Gaps, g)
 	}
 	r = t.addRequest(r)
 	return Answer{Count: 1, Text: r.Name()}
@@ -149,15 +153,12 @@ func (t Tables) resubmitTo(address string) (directory.Resolved, *mail.Reply) {
 
 // addRequest gives a request its number and stores it, with the shadow
 // requests for those parts of its interval that a lost Primary Safety Net
-// covered, and the gap before what is held. What it asks for was checked; an
-// activation's has Database, Activation, Start and End.
+// covered. What it asks for was checked; an activation's has Database,
+// Activation, Start, End and Gaps.
 func (t *tx) addRequest(r Request) Request {
 	r.Created, r.State = t.now(), RequestRunning
 	if r.Activation != 0 {
 		r.Wake = tab(tabDue)
-	}
-	if g, ok := t.notHeld(r, t.now()); ok {
-		r.Gaps = append(r.Gaps, g)
 	}
 	e := t.newRequest(r)
 	held := t.HeldSince(t.now())
@@ -187,20 +188,52 @@ func (t *tx) shadowRequest(p *requestEdit, behalf mail.MemberID, start, end mail
 	return c
 }
 
-// takeOverRequests ends the activations' requests of a database that have
-// something left to send, in favour of the request that this entry makes next.
-// rest is the earliest delivery time left; ok: there was such a request. One
-// that has sent everything goes on to its end: its messages follow the active
-// copy by themselves.
-func (t *tx) takeOverRequests(database string) (rest mail.Time, ok bool) {
+// takeOverRequests ends the activations' requests of the database of next that
+// have something left to send, in favour of next, which this entry adds: it
+// begins no later than what they have left. A request that has sent everything
+// goes on to its end: its messages follow the active copy by themselves.
+func (t *tx) takeOverRequests(next *Request) {
 	heir := t.Settings().Boundary.Requests + 1
-	for _, r := range t.unsentOf(database) {
-		if from := t.unsent(r.Request); !ok || from < rest {
-			rest, ok = from, true
-		}
+	for _, r := range t.unsentOf(next.Database) {
+		rest := t.unsent(r.Request)
+		t.takeOverGaps(next, r.Request, rest)
+		next.Start = min(next.Start, rest)
 		t.endRequest(r, RequestCancelled, fmt.Sprintf("taken over by request %d", heir), "")
 	}
-	return rest, ok
+	slices.SortFunc(next.Gaps, func(a, b RequestGap) int { return cmp.Compare(a.Start, b.Start) })
+}
+
+// takeOverGaps says what of the rest of a request is not held for next. What
+// the walk had not come to was kept for it, and what it has sent is held as
+// delivered since it was made; else the hold time counts.
+func (t *tx) takeOverGaps(next, r *Request, rest mail.Time) {
+	put := func(g RequestGap) { next.Gaps = append(without(next.Gaps, g.Start, g.End), g) }
+	if rest < r.Position() && r.Created < t.HeldSince(t.now()) {
+		if g, ok := t.notHeld(Request{Start: rest, End: r.End}, t.now()); ok {
+			put(g)
+		}
+		return
+	}
+	next.Gaps = without(next.Gaps, rest, r.End)
+	for _, g := range r.Gaps {
+		if g.Start = max(g.Start, rest); g.Count == 0 && g.Start < g.End {
+			put(g)
+		}
+	}
+}
+
+// without are the gaps but for what lies in [from, to).
+func without(gaps []RequestGap, from, to mail.Time) (left []RequestGap) {
+	for _, g := range gaps {
+		before, after := g, g
+		before.End, after.Start = min(g.End, from), max(g.Start, to)
+		for _, part := range []RequestGap{before, after} {
+			if part.Start < part.End {
+				left = append(left, part)
+			}
+		}
+	}
+	return left
 }
 
 // unsentFrom is the earliest delivery time that unfinished activations'
@@ -219,11 +252,17 @@ func (t *tx) unsentFrom(database string) (from mail.Time, ok bool) {
 // left to send.
 func (t *tx) unsentOf(database string) (rs []*requestEdit) {
 	for _, r := range t.openRequests() {
-		if r.Activation != 0 && r.Parent == 0 && sameName(r.Database, database) && (!r.Walked || len(r.Waiting) > 0 || t.gapOf(r.Request) != 0) {
+		if r.Activation != 0 && r.Parent == 0 && sameName(r.Database, database) && t.unfinished(r) {
 			rs = append(rs, r)
 		}
 	}
 	return rs
+}
+
+// unfinished reports whether a request has something left to send, or knows of
+// something that it could not.
+func (t *tx) unfinished(r *requestEdit) bool {
+	return !r.Walked || len(r.Waiting) > 0 || t.gapOf(r.Request) != 0
 }
 
 // unsent is the earliest delivery time that a request has not sent, and still
@@ -308,6 +347,7 @@ func (t *tx) setState(r *requestEdit, s RequestState, reason, by string) {
 
 // endRequest ends a request; what it had left is forgotten.
 func (t *tx) endRequest(r *requestEdit, s RequestState, reason, by string) {
+	t.lack(r)
 	t.setState(r, s, reason, by)
 	k := tab(tabLeft).u64(r.ID)
 	t.deleteRange(k, k.end())

@@ -214,6 +214,7 @@ type Database struct {
 	Since      mail.Time `cbor:"5,keyasint,omitempty"`  // of the present activation
 	Suspended  *Stop     `cbor:"20,keyasint,omitempty"` // the Active Manager activates none of its copies
 	Request    uint64    `cbor:"21,keyasint,omitempty"` // the resubmit request of the present activation; zero: the first has none
+	Lacks      mail.Time `cbor:"22,keyasint,omitempty"` // that request has ended, and has not sent all that was delivered since
 }
 
 // Stop is an order to the Active Manager that stands until it is taken back.

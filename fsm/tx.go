@@ -92,6 +92,7 @@ func init() {
 		KindMemberCert:    handler((*tx).memberCert),
 		KindMemberSet:     handler((*tx).memberSet),
 		KindHandOver:      handler((*tx).handOverOwn),
+		KindActivate:      handler((*tx).activate),
 		KindHealth:        handler((*tx).health),
 		KindRequestAdd:    handler((*tx).requestAdd),
 		KindAdvance:       handler((*tx).advance),
