@@ -17,6 +17,13 @@ type Order struct {
 	By     string `json:"by,omitempty"` // who; a client certificate's name goes before it
 }
 
+// sign has the name of the client's certificate stand for who asks.
+func (o *Order) sign(r *http.Request) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		o.By = r.TLS.PeerCertificates[0].Subject.CommonName
+	}
+}
+
 // Change is the answer to every change, made or only imagined.
 type Change struct {
 	As                    // the state that was looked at
@@ -29,9 +36,9 @@ type Change struct {
 
 // ChangeItem is one thing that changed.
 type ChangeItem struct {
-	Kind   string `json:"kind"` // message, queue, parameter, domain, mailbox, group, database, copy, member
+	Kind   string `json:"kind"` // message, queue, parameter, domain, mailbox, group, database, copy, member, request
 	Name   string `json:"name"`
-	Action string `json:"action"` // add, set, remove, retry, delete, suspend, resume, skip, none
+	Action string `json:"action"` // add, set, remove, retry, delete, suspend, resume, cancel, report, skip, none
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
 	Reason string `json:"reason,omitempty"` // skip: why
@@ -102,9 +109,7 @@ func changing[T any](s *Server, what string, order func(*T) *Order, f func(r *ht
 			return
 		}
 		o := order(&body)
-		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-			o.By = r.TLS.PeerCertificates[0].Subject.CommonName
-		}
+		o.sign(r)
 		v, as, err := s.deciding(r.Context())
 		if err != nil {
 			writeProblem(w, err)

@@ -10,12 +10,12 @@ import (
 )
 
 // DatabaseOrder is the body of POST /v1/databases. With copy-set each copy
-// replaces the one of its name wholly.
+// replaces the one of its name wholly, but what it is known to hold stays.
 type DatabaseOrder struct {
 	Order
-	Op     string `json:"op"` // add, remove, copy-add, copy-set, copy-remove
+	Op     string `json:"op"` // add, remove, copy-add, copy-set, copy-remove, suspend-activation, resume-activation
 	Name   string `json:"name"`
-	Copies []Copy `json:"copies,omitempty"`
+	Copies []Copy `json:"copies,omitempty"` // copy-remove and activation: by name; without any, activation is of the whole database
 }
 
 func (s *Server) changeDatabase(_ *http.Request, v *fsm.View, body DatabaseOrder) (p plan, err error) {
@@ -32,6 +32,8 @@ func (s *Server) changeDatabase(_ *http.Request, v *fsm.View, body DatabaseOrder
 		return p, missing("there is no database %q", body.Name)
 	case body.Op == "remove":
 		p.add(ChangeItem{Kind: "database", Name: old.Name, Action: "remove"})
+	case body.Op == "suspend-activation" || body.Op == "resume-activation":
+		return changeActivation(old, body)
 	case !slices.Contains([]string{"copy-add", "copy-set", "copy-remove"}, body.Op):
 		return p, malformed("databases know no %q", body.Op)
 	case len(body.Copies) == 0:
@@ -40,11 +42,16 @@ func (s *Server) changeDatabase(_ *http.Request, v *fsm.View, body DatabaseOrder
 	if ok {
 		body.Name = old.Name
 	}
+	return p, p.copies(v, old, body)
+}
+
+// copies adds the change of copies to the plan.
+func (p *plan) copies(v *fsm.View, old fsm.Database, body DatabaseOrder) error {
 	next := fsm.Database{Name: body.Name}
 	for _, c := range body.Copies {
 		item, err := copyChange(old, body.Op, c)
 		if err != nil {
-			return p, err
+			return err
 		}
 		item.Name = body.Name + "/" + c.Name
 		p.add(item)
@@ -54,12 +61,41 @@ func (s *Server) changeDatabase(_ *http.Request, v *fsm.View, body DatabaseOrder
 	}
 	p.warnings = warnings(v.Params(), []fsm.Database{next})
 	p.steps = []step{{fsm.KindDatabase, fsm.DatabaseChange{Op: body.Op, Name: body.Name, Copies: body.Copies, By: body.By, Reason: body.Reason}}}
+	return nil
+}
+
+// changeActivation plans to stop the Active Manager, or to let it again.
+func changeActivation(d fsm.Database, body DatabaseOrder) (p plan, err error) {
+	op := strings.TrimSuffix(body.Op, "-activation")
+	change := fsm.DatabaseChange{Op: body.Op, Name: d.Name, By: body.By, Reason: body.Reason}
+	item := func(kind, name string, stop *Stop) {
+		i := ChangeItem{Kind: kind, Name: name, Action: op}
+		if op == "resume" && stop == nil {
+			i.Action, i.Reason = "skip", "its activation is not suspended"
+		}
+		p.add(i)
+	}
+	if len(body.Copies) == 0 {
+		item("database", d.Name, d.Suspended)
+	}
+	for _, c := range body.Copies {
+		i := slices.IndexFunc(d.Copies, func(x Copy) bool { return x.Name == c.Name })
+		if i < 0 {
+			return plan{}, missing("database %s has no copy %q", d.Name, c.Name)
+		}
+		item("copy", d.Name+"/"+c.Name, d.Copies[i].Suspended)
+		change.Copies = append(change.Copies, Copy{Name: c.Name})
+	}
+	p.steps = []step{{fsm.KindDatabase, change}}
 	return p, nil
 }
 
 func copyChange(d fsm.Database, op string, c Copy) (ChangeItem, error) {
-	item := ChangeItem{Kind: "copy", Action: "add", To: copyText(c)}
 	i := slices.IndexFunc(d.Copies, func(x Copy) bool { return x.Name == c.Name })
+	if op == "copy-set" && i >= 0 {
+		c.DataThrough = keptThrough(d.Copies[i], c)
+	}
+	item := ChangeItem{Kind: "copy", Action: "add", To: copyText(c)}
 	switch op {
 	case "copy-set", "copy-remove":
 		if i < 0 {
@@ -77,6 +113,18 @@ func copyChange(d fsm.Database, op string, c Copy) (ChangeItem, error) {
 		}
 	}
 	return item, nil
+}
+
+// keptThrough is what a copy that is set is known to hold: it stays, but not at
+// another address.
+func keptThrough(old, c Copy) mail.Time {
+	switch {
+	case c.Addr == old.Addr && c.DataThrough == 0:
+		return old.DataThrough
+	case c.Addr != old.Addr && c.DataThrough == old.DataThrough:
+		return 0
+	}
+	return c.DataThrough
 }
 
 func copyText(c Copy) string {

@@ -52,6 +52,8 @@ type drawing struct {
 	dir   fsm.Directory
 	size  int // objects in dir
 	err   error
+
+	by, reason string // kept in the history of databases
 }
 
 // objectsPerEntry bounds an entry; a group is bounded by its members.

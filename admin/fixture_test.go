@@ -52,6 +52,8 @@ func newBoundary(t *testing.T) *boundary {
 	t.Cleanup(func() { b.f.Close(); db.Close() })
 	b.status = MemberStatus{ID: m1, Name: "m1", Version: "1.2.3", Role: "leader", Leader: m1, Term: 4, CommitIndex: 99,
 		AppliedIndex: 98, Lag: 1, LeaseLeft: 7000, TimeTrusted: true, DiskFree: 5 << 30, DiskTotal: 9 << 30,
+		Pressure: Pressure{Level: PressureNormal, Resources: []Resource{{Name: "disk", Value: 5 << 30, Level: PressureNormal, Medium: 2 << 30, High: 1 << 30, Left: 3 << 30},
+			{Name: "memory", Value: -1, Level: PressureNormal}}},
 		ContentBytes: 1 << 20, ContentSegments: 3, Sessions: 2, Uptime: 60_000, CertNotAfter: start.Add(60 * 24 * time.Hour),
 		Peers: []PeerStatus{{ID: m2, AppliedIndex: 97}, {ID: m3, AppliedIndex: 96}}}
 	b.checks = []Check{{Name: "quorum", OK: true}, {Name: "disk", OK: true}}
@@ -119,6 +121,23 @@ func (b *boundary) report(id mail.ID, o ...mail.Outcome) {
 	b.t.Helper()
 	b.now = b.now.Add(time.Second)
 	b.must(fsm.KindReport, fsm.Report{Member: m1, Reports: []mail.Report{{ID: id, Outcomes: o}}})
+}
+
+// finds has a majority find a copy healthy or dead.
+func (b *boundary) finds(database, copy string, healthy bool) {
+	b.t.Helper()
+	v := b.View()
+	d, _ := v.Database(database)
+	v.Close()
+	for _, c := range d.Copies {
+		if c.Name == copy {
+			h := fsm.CopyHealth{Database: database, Copy: copy, Addr: c.Addr, Healthy: healthy}
+			if !healthy {
+				h.Text = "connection refused"
+			}
+			b.must(fsm.KindHealth, fsm.Health{Term: 1, Copies: []fsm.CopyHealth{h}})
+		}
+	}
 }
 
 // mailbag: one message of each kind that views tell apart.

@@ -65,8 +65,18 @@ func (s *Server) metrics() http.Handler {
 var pageText string
 
 var pageTemplate = template.Must(template.New("status").Funcs(template.FuncMap{
-	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
-	"comma": func(n int) string { return humanize.Comma(int64(n)) },
+	"bytes":   func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+	"comma":   func(n int) string { return humanize.Comma(int64(n)) },
+	"percent": func(share float64) string { return fmt.Sprintf("%.0f%%", 100*share) },
+	"stateClass": func(state string) string {
+		switch state {
+		case DatabaseHealthy:
+			return "healthy"
+		case DatabaseDead, DatabaseLost:
+			return "critical"
+		}
+		return "degraded"
+	},
 	"age": func(now, t mail.Time) string {
 		if t == 0 {
 			return ""
@@ -80,7 +90,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	defer v.Close()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	if err := pageTemplate.Execute(w, s.statusOf(r.Context(), v, as, s.scans.queue(v))); err != nil {
+	st := s.statusOf(r.Context(), v, as, s.scans.queue(v))
+	if err := pageTemplate.Execute(w, &st); err != nil {
 		s.Logger.Warn("status page was not sent whole", "error", err)
 	}
 }

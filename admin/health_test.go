@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"mailraft/fsm"
+
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +47,8 @@ func TestHealth(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	b := newBoundary(t)
 	b.mailbag()
+	b.finds("DB1", "a", true)
+	b.must(fsm.KindRequestAdd, fsm.RequestAdd{Database: "DB1", Start: start})
 	extra := prometheus.NewCounter(prometheus.CounterOpts{Name: "mailraft_smtp_received_messages_total", Help: "x"})
 	extra.Add(5)
 	s := b.server()
@@ -66,6 +70,17 @@ func TestMetrics(t *testing.T) {
 		`mailraft_failure_tolerance 1`,
 		`mailraft_lease_seconds 7`,
 		`mailraft_ready{check="disk"} 1`,
+		`mailraft_databases{state="healthy"} 1`,
+		`mailraft_copy_healthy{copy="a",database="DB1"} 1`,
+		`mailraft_copy_active{copy="a",database="DB1"} 1`,
+		`mailraft_database_activation{database="DB1"} 1`,
+		`mailraft_activation_suspended{database="DB1"} 0`,
+		`mailraft_resubmit_requests{state="running"} 1`,
+		`mailraft_resubmit_recipients{outcome="waiting"} 0`,
+		`mailraft_safetynet_held 0`,
+		`mailraft_pressure_level{resource="disk"} 0`,
+		`mailraft_pressure_limit{level="high",resource="disk"} 1.073741824e+09`,
+		`mailraft_pressure_left{resource="disk"} 3.221225472e+09`,
 		`mailraft_smtp_received_messages_total 5`,
 		`go_goroutines`,
 	} {
@@ -95,8 +110,11 @@ func TestPage(t *testing.T) {
 	b := newBoundary(t)
 	b.mailbag()
 	b.checks[1] = Check{Name: "disk", Reason: "<full>"}
+	b.finds("DB1", "a", false)
+	b.must(fsm.KindRequestAdd, fsm.RequestAdd{Database: "DB1", Start: start})
 	_, body := fetch(b.server().Health(), "/status")
-	for _, want := range []string{`test is <span class="degraded">`, "3 messages", "&lt;full&gt;", "5.0 GiB free of 9.0 GiB", "</html>"} {
+	for _, want := range []string{`test is <span class="critical">`, "3 messages", `<span class="critical">no-copy</span>`, "dead for 0s: connection refused", "<td>running<td>DB1",
+		"back pressure<td>normal: disk 3.0 GiB to medium", "&lt;full&gt;", "5.0 GiB free of 9.0 GiB", "</html>"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in %s", want, body)
 		}

@@ -38,7 +38,11 @@ type ExportedDocument struct {
 func export(_ *http.Request, v *fsm.View, as As) (any, error) {
 	d := Document{Databases: []DocumentDatabase{}, Domains: []Domain{}, Mailboxes: []Mailbox{}, Groups: []DocumentGroup{}}
 	for x := range v.Databases() {
-		d.Databases = append(d.Databases, DocumentDatabase{x.Name, slices.Clone(x.Copies)})
+		copies := slices.Clone(x.Copies)
+		for i := range copies {
+			copies[i].Suspended = nil // an order of the day, not of the site
+		}
+		d.Databases = append(d.Databases, DocumentDatabase{x.Name, copies})
 	}
 	d.Domains = slices.AppendSeq(d.Domains, v.Domains())
 	d.Mailboxes = slices.AppendSeq(d.Mailboxes, mailboxes(v))
@@ -57,7 +61,7 @@ type ImportOrder struct {
 // importDocument puts what a document names and leaves the rest alone. It
 // changes only what differs, so importing twice is importing once.
 func (s *Server) importDocument(_ *http.Request, v *fsm.View, body ImportOrder) (plan, error) {
-	d := drawing{v: v}
+	d := drawing{v: v, by: body.By, reason: body.Reason}
 	for _, x := range body.Document.Databases {
 		if err := d.importDatabase(x); err != nil {
 			return plan{}, err
@@ -101,10 +105,10 @@ func (d *drawing) importDatabase(x DocumentDatabase) error {
 		}
 	}
 	if !ok || len(add) > 0 {
-		d.plan.steps = append(d.plan.steps, step{fsm.KindDatabase, fsm.DatabaseChange{Op: op, Name: name, Copies: add}})
+		d.plan.steps = append(d.plan.steps, step{fsm.KindDatabase, fsm.DatabaseChange{Op: op, Name: name, Copies: add, By: d.by, Reason: d.reason}})
 	}
 	if len(set) > 0 {
-		d.plan.steps = append(d.plan.steps, step{fsm.KindDatabase, fsm.DatabaseChange{Op: "copy-set", Name: name, Copies: set}})
+		d.plan.steps = append(d.plan.steps, step{fsm.KindDatabase, fsm.DatabaseChange{Op: "copy-set", Name: name, Copies: set, By: d.by, Reason: d.reason}})
 	}
 	d.plan.warnings = append(d.plan.warnings, warnings(d.v.Params(), []fsm.Database{{Name: name, Copies: x.Copies}})...)
 	return nil

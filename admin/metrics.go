@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 
 	"mailraft/mail"
@@ -53,15 +54,19 @@ var (
 	descCert         = desc("tls_cert_expiry_seconds", "Time until the certificate ends.", "role")
 	descSessions     = desc("smtp_sessions", "Open SMTP sessions.")
 	descUptime       = desc("uptime_seconds", "Time since the member started.")
+	descPressure     = desc("pressure_level", "Back pressure by resource: 0 normal, 1 medium (resubmission waits), 2 high (no new mail is taken).", "resource")
+	descPressureVal  = desc("pressure_value", "What the level goes by: bytes free (disk), bytes in use (memory), active messages (queue).", "resource")
+	descPressureLim  = desc("pressure_limit", "Where a level begins.", "resource", "level")
+	descPressureLeft = desc("pressure_left", "From the value to where the next level begins; 0 at high.", "resource")
 	everyDescription = []*prometheus.Desc{descBuild, descMessages, descBytes, descOldest, descNoShadow, descFewer, descTruncated, descNet, descNetOldest,
 		descIsLeader, descHasLeader, descTerm, descCommit, descApplied, descLag, descPeerApplied, descClockOffset, descMembers,
 		descTolerance, descHealth, descReady, descLease, descTime, descTimeAhead, descDiskFree, descDiskTotal, descContent, descSegments,
-		descMissing, descState, descLog, descCert, descSessions, descUptime}
+		descMissing, descState, descLog, descCert, descSessions, descUptime, descPressure, descPressureVal, descPressureLim, descPressureLeft}
 )
 
 // Describe implements prometheus.Collector.
 func (x series) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range everyDescription {
+	for _, d := range describeAll() {
 		ch <- d
 	}
 }
@@ -90,6 +95,9 @@ func (x series) Collect(ch chan<- prometheus.Metric) {
 		g.set(descReady, one01(c.OK), c.Name)
 	}
 	g.member(&st.Member)
+	g.pressure(&st.Member.Pressure)
+	g.databases(st.Databases)
+	g.requests(&st.Requests, &st.SafetyNet)
 	for _, m := range st.Members {
 		if m.Seen != nil {
 			g.set(descPeerApplied, float64(m.Seen.AppliedIndex), m.Name)
@@ -127,6 +135,22 @@ func (g gauges) member(m *MemberStatus) {
 		{descState, float64(m.StateBytes)}, {descLog, float64(m.LogBytes)}, {descSessions, float64(m.Sessions)},
 	} {
 		g.set(x.d, x.v)
+	}
+}
+
+func (g gauges) pressure(p *Pressure) {
+	for i := range p.Resources {
+		r := &p.Resources[i]
+		if r.Value < 0 {
+			continue // not known
+		}
+		g.set(descPressure, float64(slices.Index(pressureLevels, r.Level)), r.Name)
+		g.set(descPressureVal, float64(r.Value), r.Name)
+		if r.limited() {
+			g.set(descPressureLim, float64(r.Medium), r.Name, PressureMedium)
+			g.set(descPressureLim, float64(r.High), r.Name, PressureHigh)
+			g.set(descPressureLeft, float64(r.Left), r.Name)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package admin
 import (
 	"iter"
 	"net/http"
-	"slices"
 
 	"mailraft/directory"
 	"mailraft/fsm"
@@ -25,15 +24,6 @@ const (
 	Relay    = directory.Relay
 )
 
-// Database is a mailbox database.
-type Database struct {
-	Name       string    `json:"name"`
-	Active     string    `json:"active,omitempty"`
-	Activation uint64    `json:"activation,omitempty"`
-	Since      mail.Time `json:"since,omitzero"`
-	Copies     []Copy    `json:"copies"`
-}
-
 func (s *Server) routeObjects(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/parameters", listing(s, s.listParameters))
 	mux.HandleFunc("POST /v1/parameters", changing(s, "parameters",
@@ -41,18 +31,14 @@ func (s *Server) routeObjects(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/domains", listing(s, objectList((*fsm.View).Domains)))
 	mux.HandleFunc("GET /v1/mailboxes", listing(s, objectList(mailboxes)))
 	mux.HandleFunc("GET /v1/groups", listing(s, objectList((*fsm.View).Groups)))
-	mux.HandleFunc("GET /v1/databases", listing(s, objectList(databases)))
 	mux.HandleFunc("GET /v1/domains/{name}", s.reading(showDomain))
 	mux.HandleFunc("GET /v1/mailboxes/{name}", s.reading(showMailbox))
 	mux.HandleFunc("GET /v1/groups/{name}", s.reading(showGroup))
-	mux.HandleFunc("GET /v1/databases/{name}", s.reading(showDatabase))
-	mux.HandleFunc("GET /v1/databases/{name}/active", s.activeCopy)
+	s.routeDatabases(mux)
 	mux.HandleFunc("GET /v1/resolve", listing(s, resolve))
 	mux.HandleFunc("GET /v1/directory", s.reading(export))
 	mux.HandleFunc("POST /v1/directory", changing(s, "directory",
 		func(o *DirectoryOrder) *Order { return &o.Order }, s.changeDirectory))
-	mux.HandleFunc("POST /v1/databases", changing(s, "databases",
-		func(o *DatabaseOrder) *Order { return &o.Order }, s.changeDatabase))
 	mux.HandleFunc("POST /v1/import", changing(s, "import",
 		func(o *ImportOrder) *Order { return &o.Order }, s.importDocument))
 }
@@ -84,20 +70,6 @@ func mailboxes(v *fsm.View) iter.Seq[Mailbox] {
 	}
 }
 
-func databases(v *fsm.View) iter.Seq[Database] {
-	return func(yield func(Database) bool) {
-		for d := range v.Databases() {
-			if !yield(viewDatabase(d)) {
-				return
-			}
-		}
-	}
-}
-
-func viewDatabase(d fsm.Database) Database {
-	return Database{Name: d.Name, Active: d.Active, Activation: d.Activation, Since: d.Since, Copies: slices.Clone(d.Copies)}
-}
-
 // One is the answer for one object.
 type One[T any] struct {
 	As
@@ -117,11 +89,6 @@ func showMailbox(r *http.Request, v *fsm.View, as As) (any, error) {
 func showGroup(r *http.Request, v *fsm.View, as As) (any, error) {
 	g, ok := v.Group(AddressGroup{Address: r.PathValue("name")}.Key(), 0)
 	return one(as, g, ok, "group", r)
-}
-
-func showDatabase(r *http.Request, v *fsm.View, as As) (any, error) {
-	d, ok := v.Database(r.PathValue("name"))
-	return one(as, viewDatabase(d), ok, "database", r)
 }
 
 func one[T any](as As, item T, ok bool, kind string, r *http.Request) (any, error) {

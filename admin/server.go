@@ -65,6 +65,7 @@ func (s *Server) API() http.Handler {
 	s.routeMessages(mux)
 	s.routeQueues(mux)
 	s.routeObjects(mux)
+	s.routeRequests(mux)
 	s.routeBoundary(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, missing("there is no %s %s", r.Method, r.URL.Path))

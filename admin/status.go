@@ -3,7 +3,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,6 +40,7 @@ type MemberStatus struct {
 	Sessions        int           `json:"smtp_sessions"` // open
 	Uptime          mail.Duration `json:"uptime"`
 	Draining        bool          `json:"draining,omitempty"`
+	Pressure        Pressure      `json:"pressure"`
 	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
 
 	Refills map[mail.MemberID]Refill `json:"-"` // of all members that answer
@@ -109,6 +109,9 @@ type Status struct {
 	Members     []MemberInfo `json:"members"`
 	Queue       QueueTotals  `json:"queue"`
 	Suspensions []string     `json:"suspended_queues"`
+	Databases   []Database   `json:"databases"`
+	Requests    RequestsInfo `json:"requests"`
+	SafetyNet   NetInfo      `json:"safetynet"`
 }
 
 // BoundaryInfo describes the boundary as a whole.
@@ -168,6 +171,9 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 	for sp := range v.Suspensions() {
 		st.Suspensions = append(st.Suspensions, cmp.Or(sp.Key, AllQueues))
 	}
+	st.Databases = append([]Database{}, slices.Collect(databases(v))...)
+	st.Requests = requestsOf(v, n, as.Time)
+	st.SafetyNet = netOf(v, st.Requests.Items, as.Time)
 	b, _ := v.Boundary()
 	p := v.Params()
 	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
@@ -217,82 +223,6 @@ func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
 	}
 	slices.SortFunc(list, func(a, b MemberInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
-}
-
-// certWarn is how long before its end a certificate that was not renewed is
-// worth a warning: renewal is due long before.
-const certWarn = 14 * 24 * time.Hour
-
-// judge says how the boundary is. Critical: it takes or delivers no mail now,
-// or cannot be trusted with it. Degraded: it works, but one more failure hurts.
-func judge(st *Status, minVoters int) (health string, reasons []string) {
-	worst := Healthy
-	say := func(level int, format string, a ...any) {
-		worst = max(worst, level)
-		reasons = append(reasons, fmt.Sprintf(format, a...))
-	}
-	b, m := &st.Boundary, &st.Member
-	switch {
-	case m.Leader == 0:
-		say(Critical, "no quorum: there is no leader")
-	case b.VotersUp < b.Voters/2+1:
-		say(Critical, "no quorum: %d of %d voters are up", b.VotersUp, b.Voters)
-	case b.VotersUp < b.Voters:
-		say(Degraded, "%d of %d voters are up", b.VotersUp, b.Voters)
-	case b.Tolerance == 0:
-		say(Degraded, "%d voters: none may fail", b.Voters)
-	}
-	if !b.Opened {
-		say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
-	}
-	switch { // only the leader knows of the others' clocks
-	case m.Leader != 0 && len(m.Peers) == 0:
-		say(Degraded, "%s: the leader does not answer it", m.Name)
-	case m.Leader != 0 && !m.TimeTrusted:
-		say(Critical, "the clocks of a majority do not agree with the leader's: time goes on at its own pace, and nothing expires early")
-	case m.Leader != 0:
-		judgeClocks(st, say)
-	}
-	if !b.Protected {
-		say(Degraded, "UNPROTECTED: shadow-redundancy-enabled is false")
-	}
-	for _, c := range st.Checks {
-		if !c.OK {
-			say(Degraded, "%s: %s: %s", m.Name, c.Name, c.Reason)
-		}
-	}
-	if left := m.CertNotAfter.Sub(st.Time); m.CertNotAfter != 0 && left < certWarn {
-		say(Degraded, "%s: its certificate ends %s", m.Name, m.CertNotAfter)
-	}
-	if n := st.Queue.Waiting; n > 0 {
-		say(Degraded, "%d messages wait for content that no member who is up has", n)
-	}
-	if n := st.Queue.NoShadow; n > 0 && b.Protected {
-		say(Degraded, "%d messages have no shadow; see: mailraft message list --state %s", n, StateNoShadow)
-	}
-	if n := st.Queue.Fewer; n > 0 && b.Protected {
-		say(Degraded, "%d messages have fewer copies than a majority; see: mailraft message list --state %s", n, StateFewer)
-	}
-	if reasons == nil {
-		reasons = []string{}
-	}
-	return healthNames[worst], reasons
-}
-
-// clockWarn is how far a clock may be off unsaid: further than this it counts
-// for nothing when time is agreed upon.
-const clockWarn = 5 * time.Second
-
-// judgeClocks says whose clock is wrong while a majority's agree.
-func judgeClocks(st *Status, say func(level int, format string, a ...any)) {
-	for _, m := range st.Members {
-		if m.Seen != nil && m.Seen.ClockOffset.Std() > clockWarn {
-			say(Degraded, "%s: its clock differs by %s from the leader's, and is outvoted", m.Name, mail.FormatDuration(m.Seen.ClockOffset.Std()))
-		}
-	}
-	if ahead := st.Member.TimeAhead.Std(); ahead > clockWarn {
-		say(Degraded, "the boundary's time is %s ahead of its members' clocks: they were set back, and it never goes back", mail.FormatDuration(ahead))
-	}
 }
 
 func (s *Server) routeBoundary(mux *http.ServeMux) {

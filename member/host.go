@@ -19,6 +19,7 @@ import (
 	"mailraft/cluster"
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/resubmit"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
@@ -143,11 +144,20 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		LeaseLeft: mail.Duration(max(m.node.Lease().Left(), 0).Milliseconds()), DiskFree: disk.Free, DiskTotal: diskTotal(m.cfg.Dir),
 		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: int(refill.Missing), Refill: refill, Scrub: m.scrub.status(),
 		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
-		Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
+		Pressure: pressureView(m.Pressure()), Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
 	s.TimeTrusted, s.TimeAhead, s.Peers = seen.Trusted, seen.Ahead, seen.Peers
 	s.Refills = m.progress(ctx)
 	return s
+}
+
+// pressureView is back pressure as admin shows it.
+func pressureView(p resubmit.Pressure) admin.Pressure {
+	v := admin.Pressure{Level: p.Level.String()}
+	for _, r := range p.Resources {
+		v.Resources = append(v.Resources, admin.Resource{Name: r.Name, Value: r.Value, Level: r.Level.String(), Medium: r.Medium, High: r.High, Left: r.Left})
+	}
+	return v
 }
 
 func roleOf(raftState string) string {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,13 +27,14 @@ import (
 // boundary is what scripts talk to: the API of member m1 over a state machine
 // whose log is written here, so that every id and time is the same each time.
 type boundary struct {
-	f     *fsm.FSM
-	mu    sync.Mutex
-	index uint64
-	now   mail.Time
-	lost  atomic.Bool // no quorum
-	full  atomic.Bool // disk
-	odd   atomic.Bool // the states differ
+	f        *fsm.FSM
+	mu       sync.Mutex
+	index    uint64
+	now      mail.Time
+	lost     atomic.Bool // no quorum
+	full     atomic.Bool // disk
+	odd      atomic.Bool // the states differ
+	squeezed atomic.Bool // the disk is nearly full
 }
 
 const m1, m2, m3 = mail.MemberID(0x11), mail.MemberID(0x22), mail.MemberID(0x33)
@@ -129,20 +132,22 @@ func (b *boundary) Propose(_ context.Context, k fsm.Kind, body any) (fsm.Answer,
 	if b.lost.Load() {
 		return fsm.Answer{}, fmt.Errorf("propose: %w", admin.ErrNoQuorum)
 	}
-	switch c := body.(type) { // who typed it differs from host to host
-	case fsm.MessageChange:
-		c.By = "op"
-		body = c
-	case fsm.QueueChange:
-		c.By = "op"
-		body = c
-	}
-	e, err := fsm.Encode(k, body)
+	e, err := fsm.Encode(k, byOp(body))
 	if err != nil {
 		return fsm.Answer{}, err
 	}
 	fsm.Stamp(e, b.now)
 	return b.apply(&raft.Log{Type: raft.LogCommand, Data: e}), nil
+}
+
+// byOp: who typed a command differs from host to host.
+func byOp(body any) any {
+	v := reflect.New(reflect.TypeOf(body)).Elem()
+	v.Set(reflect.ValueOf(body))
+	if by := v.FieldByName("By"); by.IsValid() && by.String() != "" {
+		by.SetString("op")
+	}
+	return v.Interface()
 }
 
 type nopCloser struct{ io.ReadSeeker }
@@ -161,12 +166,24 @@ func (b *boundary) Status(context.Context) admin.MemberStatus {
 	index, _ := b.f.Applied()
 	s := admin.MemberStatus{ID: m1, Name: "m1", Version: "1.2.3", Role: "leader", Leader: m1, Term: 1, CommitIndex: index, AppliedIndex: index,
 		LeaseLeft: 7000, TimeTrusted: true, DiskFree: 5 << 30, DiskTotal: 9 << 30, ContentBytes: 1 << 20, ContentSegments: 1, StateBytes: 4096,
-		LogBytes: 65536, CertNotAfter: b.now.Add(60 * 24 * time.Hour), Uptime: 3_600_000,
+		Pressure: pressure(b.squeezed.Load()), LogBytes: 65536, CertNotAfter: b.now.Add(60 * 24 * time.Hour), Uptime: 3_600_000,
 		Peers: []admin.PeerStatus{{ID: m1, AppliedIndex: index}, {ID: m2, AppliedIndex: index}, {ID: m3, AppliedIndex: index - 2}}}
 	if b.lost.Load() {
 		s.Role, s.Leader = "follower", 0
 	}
 	return s
+}
+
+func pressure(squeezed bool) admin.Pressure {
+	p := admin.Pressure{Level: "normal", Resources: []admin.Resource{
+		{Name: "disk", Value: 5 << 30, Level: "normal", Medium: 2 << 30, High: 1 << 30, Left: 3 << 30},
+		{Name: "memory", Value: 1 << 29, Level: "normal", Medium: math.MaxInt64, High: math.MaxInt64, Left: math.MaxInt64 - 1<<29},
+		{Name: "queue", Value: 3, Level: "normal", Medium: 100_000, High: 1_000_000, Left: 99_997}}}
+	if squeezed {
+		p.Level = "medium"
+		p.Resources[0] = admin.Resource{Name: "disk", Value: 3 << 29, Level: "medium", Medium: 2 << 30, High: 1 << 30, Left: 1 << 29}
+	}
+	return p
 }
 
 func (b *boundary) Ready() []admin.Check {

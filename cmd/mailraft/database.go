@@ -16,7 +16,7 @@ func databaseCommand() *cli.Command {
 	address := &cli.StringFlag{Name: "address", Usage: "another `ADDRESS`"}
 	return &cli.Command{
 		Name: "database", Usage: "mailbox databases, and the copies that they live in",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{Name: "add", Usage: "add a database; its first copy is the active one", ArgsUsage: "NAME", Description: "The flags that describe a copy are for one copy.",
 				Flags: flags([]cli.Flag{copies}, copyFlags(), changeFlags()), Action: asking(1, 1, addDatabase)},
 			{Name: "list", Usage: "list databases and their copies", Flags: flags(), Action: asking(0, 0, func(s *session) error {
@@ -31,7 +31,7 @@ func databaseCommand() *cli.Command {
 					Flags: flags([]cli.Flag{address}, copyFlags(), changeFlags()), Action: asking(2, 2, setCopy)},
 				{Name: "remove", Usage: "remove copies that are not active", ArgsUsage: "DATABASE COPY…", Flags: flags(changeFlags()), Action: asking(2, -1, removeCopies)},
 			}},
-		},
+		}, activationCommands()...),
 	}
 }
 
@@ -41,7 +41,7 @@ func copyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "lag", Usage: "replay lag, `TIME` up to 14d"},
 		&cli.IntFlag{Name: "preference", Usage: "activation preference `N`: lower is sooner"},
 		&cli.StringFlag{Name: "replication-slack", Usage: "`TIME` subtracted from what it is known to hold; 0 is the parameter's"},
-		&cli.StringFlag{Name: "data-through", Usage: "complete up to `TIME`, RFC 3339"},
+		&cli.StringFlag{Name: "data-through", Usage: "it holds all that was delivered before `TIME`: RFC 3339, or how long ago, as 2h"},
 		&cli.StringFlag{Name: "replication", Usage: "live if it is complete whenever it is healthy, else none"},
 	}
 }
@@ -63,9 +63,6 @@ func fillCopy(s *session, c *admin.Copy) (err error) {
 	if s.IsSet("replication-slack") && err == nil {
 		err = c.Slack.UnmarshalText([]byte(s.String("replication-slack")))
 	}
-	if s.IsSet("data-through") && err == nil {
-		err = c.DataThrough.UnmarshalText([]byte(s.String("data-through")))
-	}
 	if s.IsSet("replication") && err == nil {
 		switch s.String("replication") {
 		case "live", "none":
@@ -77,7 +74,21 @@ func fillCopy(s *session, c *admin.Copy) (err error) {
 	if err != nil {
 		return usageError("%w", err)
 	}
-	return nil
+	if s.IsSet("data-through") {
+		c.DataThrough, err = s.time("data-through")
+	}
+	return err
+}
+
+// time is the value of a flag that is a time, by the boundary's clock.
+func (s *session) time(name string) (mail.Time, error) {
+	m, err := s.moment(name)
+	if err != nil || !m.Relative() {
+		return m.Of(0), err
+	}
+	var now admin.List[admin.Database]
+	err = s.client.Get(s.Context.Context, path("databases"), values("limit", "1"), &now)
+	return m.Of(now.Time), err
 }
 
 // parseCopy reads "NAME=ADDRESS".
@@ -135,7 +146,7 @@ func setCopy(s *session) error {
 	c := admin.Copy{Name: s.Args().Get(1)}
 	for _, x := range d.Item.Copies {
 		if x.Name == c.Name {
-			c = x
+			c = x.Copy
 		}
 	}
 	if err := fillCopy(s, &c); err != nil {
@@ -158,15 +169,38 @@ func removeCopies(s *session) error {
 
 func databaseListing() listing[admin.Database] {
 	return listing[admin.Database]{
-		noun: "database", header: "database\tactive\tactivation\tsince\tcopies", id: func(d admin.Database) string { return d.Name },
+		noun: "database", header: "database\tactive\tactivation\tsince\thealth\tcopies", id: func(d admin.Database) string { return d.Name },
 		row: func(now mail.Time, d admin.Database) []string {
 			var copies []string
 			for _, c := range d.Copies {
 				copies = append(copies, c.Name+"="+c.Addr)
 			}
-			return []string{d.Name, orDash(d.Active), fmt.Sprint(d.Activation), since(now, d.Since), strings.Join(copies, " ")}
+			return []string{d.Name, orDash(d.Active), fmt.Sprint(d.Activation), since(now, d.Since), healthOf(d), strings.Join(copies, " ")}
 		},
 	}
+}
+
+// healthOf is how the copies of a database are, in few words.
+func healthOf(d admin.Database) string {
+	var dead []string
+	unknown := 0
+	for _, c := range d.Copies {
+		switch {
+		case c.Health == nil:
+			unknown++
+		case !c.Health.Healthy && c.Name == d.Active:
+			dead = append([]string{"active " + c.Name}, dead...)
+		case !c.Health.Healthy:
+			dead = append(dead, c.Name)
+		}
+	}
+	switch {
+	case len(dead) > 0:
+		return "dead: " + strings.Join(dead, " ")
+	case unknown > 0:
+		return fmt.Sprintf("%d of %d healthy", len(d.Copies)-unknown, len(d.Copies))
+	}
+	return "healthy"
 }
 
 func showDatabase(s *session) error {
@@ -178,19 +212,59 @@ func showDatabase(s *session) error {
 		return showOne(s, one, databaseListing())
 	}
 	d := one.Item
-	fmt.Fprintf(s.out, "%s: activation %d of copy %s, %s ago, as of index %d\n\n", d.Name, d.Activation, orDash(d.Active), since(one.Time, d.Since), one.Index)
-	t := table(s.out, "copy\taddress\tsite\tlag\tpreference\tslack\tdata through\treplication")
+	fmt.Fprintf(s.out, "%s: activation %d of copy %s, %s ago, as of index %d\n", d.Name, d.Activation, orDash(d.Active), since(one.Time, d.Since), one.Index)
+	if d.Request != "" {
+		fmt.Fprintf(s.out, "what the copy lacked is sent by request %s; see: mailraft resubmit show %s\n", d.Request, d.Request)
+	}
+	if d.Suspended != nil {
+		fmt.Fprintf(s.out, "nothing is activated automatically: %s\n", stopText(one.Time, d.Suspended))
+	}
 	for _, c := range d.Copies {
-		replication, slack := "-", "default"
-		if c.Live {
-			replication = "live"
+		if c.Suspended != nil {
+			fmt.Fprintf(s.out, "copy %s is not activated automatically: %s\n", c.Name, stopText(one.Time, c.Suspended))
 		}
-		if c.Slack != 0 {
-			slack = mail.FormatDuration(c.Slack.Std())
-		}
-		t.row(c.Name, c.Addr, orDash(c.Site), mail.FormatDuration(c.Lag.Std()), itoa(c.Preference), slack, orDash(c.DataThrough.String()), replication)
+	}
+	fmt.Fprintln(s.out)
+	t := table(s.out, "copy\thealth\tsince\tseen\taddress\tsite\tlag\tpreference\tslack\tdata through\treplication\tlast error")
+	for _, c := range d.Copies {
+		t.row(copyRow(one.Time, d, c)...)
 	}
 	return t.Flush()
+}
+
+// stopText is who suspended automatic activation, when and why.
+func stopText(now mail.Time, x *admin.Stop) string {
+	text := fmt.Sprintf("suspended %s ago", since(now, x.At))
+	if x.By != "" {
+		text += " by " + x.By
+	}
+	if x.Reason != "" {
+		text += ": " + x.Reason
+	}
+	return text
+}
+
+func copyRow(now mail.Time, d admin.Database, c admin.DatabaseCopy) []string {
+	name, health, changed, seen, text := c.Name, "unknown", "-", "-", ""
+	if name == d.Active {
+		name += " *"
+	}
+	if h := c.Health; h != nil {
+		health = "dead"
+		if h.Healthy {
+			health = "healthy"
+		}
+		changed, seen, text = since(now, h.Since), since(now, h.Seen), h.Error
+	}
+	replication, slack := "-", "default"
+	if c.Live {
+		replication = "live"
+	}
+	if c.Slack != 0 {
+		slack = mail.FormatDuration(c.Slack.Std())
+	}
+	return []string{name, health, changed, seen, c.Addr, orDash(c.Site), mail.FormatDuration(c.Lag.Std()), itoa(c.Preference), slack,
+		orDash(c.DataThrough.String()), replication, cut(text, 60)}
 }
 
 // showOne prints one object as its listing would.

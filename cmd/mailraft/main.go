@@ -31,7 +31,7 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		demoCommand(), devCommand(), serveCommand(), mailboxCommand(),
 		statusCommand(), checkCommand(),
-		queueCommand(), messageCommand(), safetynetCommand(),
+		queueCommand(), messageCommand(), safetynetCommand(), resubmitCommand(),
 		configCommand(checkConfig),
 		directoryCommand(), databaseCommand(),
 		boundaryCommand(), stateCommand(), benchCommand(), verifyCommand(),

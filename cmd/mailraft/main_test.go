@@ -5,8 +5,11 @@ import (
 	"flag"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"mailraft/fsm"
 
@@ -21,7 +24,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mailraft": m
 // the commands of testscript it knows
 //
 //	exits CODE COMMAND…  run a command that ends with this exit code
-//	happens WHAT         lost, found, full, odd, or down
+//	happens WHAT…        lost, found, full, squeezed, eased, odd, down, later (an
+//	                     hour), healthy DATABASE/COPY, dead DATABASE/COPY
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "..", "testdata", "cli"), UpdateScripts: *rewrite, RequireUniqueNames: true,
@@ -66,18 +70,44 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func happens(ts *testscript.TestScript, _ bool, args []string) {
 	b := ts.Value("boundary").(*boundary)
-	for _, what := range args {
+	for len(args) > 0 {
+		what := args[0]
+		args = args[1:]
 		switch what {
 		case "lost", "found":
 			b.lost.Store(what == "lost")
 		case "full":
 			b.full.Store(true)
+		case "squeezed", "eased":
+			b.squeezed.Store(what == "squeezed")
 		case "odd":
 			b.odd.Store(true)
 		case "down":
 			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1})
+		case "later":
+			b.now = b.now.Add(time.Hour)
+		case "healthy", "dead":
+			b.finds(ts, args[0], what == "healthy")
+			args = args[1:]
 		default:
 			ts.Fatalf("happens %s: unknown", what)
 		}
 	}
+}
+
+// finds has a majority find a copy, "DATABASE/COPY", healthy or dead.
+func (b *boundary) finds(ts *testscript.TestScript, name string, healthy bool) {
+	database, copy, _ := strings.Cut(name, "/")
+	v := b.f.View()
+	defer v.Close()
+	d, _ := v.Database(database)
+	i := slices.IndexFunc(d.Copies, func(c fsm.Copy) bool { return c.Name == copy })
+	if i < 0 {
+		ts.Fatalf("there is no copy %s", name)
+	}
+	h := fsm.CopyHealth{Database: d.Name, Copy: copy, Addr: d.Copies[i].Addr, Healthy: healthy}
+	if !healthy {
+		h.Text = "connection refused"
+	}
+	b.must(fsm.KindHealth, fsm.Health{Term: 1, Copies: []fsm.CopyHealth{h}})
 }

@@ -124,9 +124,7 @@ func (s *session) change(api string, q url.Values, body any) error {
 	if err := s.client.Post(s.Context.Context, api, q, body, &c); err != nil {
 		return err
 	}
-	for _, w := range c.Warnings {
-		fmt.Fprintln(s.App.ErrWriter, "warning: "+w)
-	}
+	s.warn(c.Warnings)
 	if err := s.printChange(c); err != nil {
 		return err
 	}
@@ -136,6 +134,12 @@ func (s *session) change(api string, q url.Values, body any) error {
 		}
 	}
 	return nil
+}
+
+func (s *session) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(s.App.ErrWriter, "warning: "+w)
+	}
 }
 
 func (s *session) printChange(c admin.Change) error {

@@ -73,10 +73,8 @@ func collectLater() {
 
 // newLogger writes text to a terminal and JSON elsewhere.
 func newLogger(cfg member.Config) hclog.Logger {
-	info, err := os.Stderr.Stat()
-	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
 	return hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Level: hclog.LevelFromString(cfg.LogLevel), Output: os.Stderr,
-		JSONFormat: cfg.LogJSON || !terminal})
+		JSONFormat: cfg.LogJSON || !isTerminal(os.Stderr)})
 }
 
 func waitForSignal() {

@@ -83,9 +83,13 @@ func printStatus(w io.Writer, st admin.Status) {
 	if len(st.Suspensions) > 0 {
 		fmt.Fprintf(w, "        suspended: %s; resume with: mailraft queue resume\n", strings.Join(st.Suspensions, " "))
 	}
+	printDatabases(w, st)
 	fmt.Fprintf(w, "%-7s %s, version %s, lease %s, up %s, %d SMTP sessions\n", m.Name, m.Role, m.Version, lease(m.LeaseLeft), brief(m.Uptime.Std()), m.Sessions)
 	fmt.Fprintf(w, "        disk %s free of %s; content %s in %s, state %s, log %s\n", size(m.DiskFree), size(m.DiskTotal),
 		size(m.ContentBytes), english.Plural(m.ContentSegments, "segment", ""), size(m.StateBytes), size(m.LogBytes))
+	if text := m.Pressure.Distance(); text != "" {
+		fmt.Fprintf(w, "        pressure %s: %s\n", m.Pressure.Level, text)
+	}
 	if m.ContentMissing > 0 {
 		fmt.Fprintf(w, "        %s\n", refillText(m.Refill))
 	}
@@ -96,6 +100,39 @@ func printStatus(w io.Writer, st admin.Status) {
 		fmt.Fprintf(w, "        last found %s: %s\n", since(now, m.Scrub.LastAt), m.Scrub.LastFound)
 	}
 	fmt.Fprintf(w, "        certificate ends %s; applied %d of %d, as of index %d\n", orDash(m.CertNotAfter.String()), m.AppliedIndex, m.CommitIndex, st.As.Index)
+}
+
+// printDatabases prints a line each for databases and requests.
+func printDatabases(w io.Writer, st admin.Status) {
+	if len(st.Databases) > 0 {
+		states := map[string]int{}
+		for i := range st.Databases {
+			states[st.Databases[i].State()]++
+		}
+		fmt.Fprintf(w, "Mail    %s: %s; the Safety Net holds what was delivered since %s\n", plural(len(st.Databases), "database"), countsText(states, admin.DatabaseStates()), orDash(st.SafetyNet.HeldSince.String()))
+	}
+	r := &st.Requests
+	if r.Open > 0 {
+		var sent, delivered int
+		for i := range r.Items {
+			sent, delivered = sent+r.Items[i].Sent, delivered+r.Items[i].Delivered
+		}
+		fmt.Fprintf(w, "        %s open: %s sent, %s delivered; see: mailraft resubmit list\n", plural(r.Open, "resubmit request"), comma(sent), comma(delivered))
+	}
+	for _, p := range st.SafetyNet.Pins {
+		fmt.Fprintf(w, "        request %s keeps what was delivered from %s on beyond the hold time\n", p.Request, p.From)
+	}
+}
+
+// countsText is how many of each there are, in the order of names.
+func countsText(counts map[string]int, names []string) string {
+	var parts []string
+	for _, name := range names {
+		if n := counts[name]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, name))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func lease(d mail.Duration) string {
@@ -115,8 +152,8 @@ func printCheck(w io.Writer, st admin.Status) {
 	if st.Queue.Oldest != 0 {
 		oldest = int(st.Time.Sub(st.Queue.Oldest).Seconds())
 	}
-	fmt.Fprintf(w, "MAILRAFT %s - %s | voters_up=%d messages=%d deferred=%d oldest=%ds disk_free=%dB\n", word, text,
-		st.Boundary.VotersUp, st.Queue.Messages, st.Queue.Deferred, oldest, st.Member.DiskFree)
+	fmt.Fprintf(w, "MAILRAFT %s - %s | voters_up=%d messages=%d deferred=%d oldest=%ds disk_free=%dB pressure=%d\n", word, text,
+		st.Boundary.VotersUp, st.Queue.Messages, st.Queue.Deferred, oldest, st.Member.DiskFree, st.Member.Pressure.Number())
 }
 
 func versionCommand() *cli.Command {
