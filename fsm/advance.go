@@ -20,7 +20,7 @@ const messagesMax = 200
 
 // advance applies Advance. First the mail that waits for the database is to be
 // tried at once; then comes what was left for a member that can serve by now,
-// then the walk. Answer.Count is how many recipients were sent to.
+// then the walk. Answer.Count is how many messages were made.
 func (t *tx) advance(c Advance) Answer {
 	r := t.request(c.Request)
 	if r == nil {
@@ -38,13 +38,12 @@ func (t *tx) advance(c Advance) Answer {
 		t.endRequest(r, RequestFailed, refusal.String(), "")
 		return Answer{}
 	}
-	before := t.sent(r)
 	if i := t.ready(r.Request, t.now()); i >= 0 {
 		t.goBack(r, w, r.Waiting[i], piece(c.Rows))
 	} else {
 		t.goOn(r, w, piece(c.Rows))
 	}
-	return Answer{Count: t.sent(r) - before, More: t.advances(r.Request, t.now())}
+	return Answer{Count: t.made, More: t.advances(r.Request, t.now())}
 }
 
 // Advances reports whether Advance would do something for the request at the
@@ -54,17 +53,6 @@ func (t Tables) Advances(r *Request, now mail.Time) bool { return t.advances(r, 
 
 func (t Tables) advances(r *Request, now mail.Time) bool {
 	return r.Open() && r.State != RequestSuspended && r.Parent == 0 && (r.Wake != nil || !r.Walked || t.ready(r, now) >= 0)
-}
-
-// sent is how many recipients the request and its shadow requests have sent to.
-func (t *tx) sent(r *requestEdit) (n int) {
-	n = r.Counts.Sent
-	for _, id := range r.Children {
-		if c := t.request(id); c != nil {
-			n += c.Counts.Sent
-		}
-	}
-	return n
 }
 
 // wake lets mail that waits for the database of an activation be tried at once:
@@ -151,8 +139,7 @@ func leftKey(request uint64, w RequestWait) key {
 
 // goOn is a piece of the walk.
 func (t *tx) goOn(r *requestEdit, w *walker, rows int) {
-	made := t.made
-	for rows > 0 && !r.Walked && t.made-made < messagesMax {
+	for rows > 0 && !r.Walked && t.made < messagesMax {
 		n := min(rows, messagesMax)
 		for _, f := range t.find(r.Request, n) {
 			t.serve(r, w, f)

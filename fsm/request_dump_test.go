@@ -16,7 +16,7 @@ func (s *script) dumpRequests(v *View, a args) (out string) {
 			{"sender=" + r.Sender, r.Sender != ""}, {"message-id=" + r.MessageID, r.MessageID != ""}, {"to=" + r.ResubmitTo, r.ResubmitTo != ""},
 			{"unresponsive=" + namesOf(r.Unresponsive), r.Unresponsive != nil}, {fmt.Sprintf("activation=%d", r.Activation), r.Activation != 0},
 			{"again", r.Again}, {"auto", r.Auto}, {"walked", r.Walked}, {"waking", r.Wake != nil}, {"ended=" + clock(r.Ended), r.Ended != 0},
-			{"(" + strings.TrimSuffix(r.StateReason+" by "+r.StateBy, " by ") + ")", r.StateReason+r.StateBy != ""}} {
+			{"(" + strings.TrimSpace(strings.TrimSuffix(r.StateReason+" by "+r.StateBy, " by ")) + ")", r.StateReason+r.StateBy != ""}} {
 			if f.set {
 				out += " " + f.word
 			}
