@@ -165,7 +165,9 @@ func (s *Server) summarize(r *http.Request, v *fsm.View, as As) (iter.Seq[Group]
 }
 
 // QueueOrder is the body of POST /v1/queues/{suspend,resume}. A key is
-// "db/NAME", "relay/NEXTHOP", or the name of a database.
+// "db/NAME", "resubmit/NAME", "relay/NEXTHOP", or the name of a database, which
+// is that of both its queues: what suspends "db/NAME" holds back resubmissions,
+// too.
 type QueueOrder struct {
 	Order
 	Keys []string `json:"keys,omitempty"`
@@ -209,18 +211,20 @@ func (s *Server) changeQueues(r *http.Request, v *fsm.View, body QueueOrder) (p 
 
 // queueKey is the key of a destination in the state's spelling.
 func queueKey(v *fsm.View, k string) (string, error) {
-	name, isDB := strings.CutPrefix(k, "db/")
+	queue, name, ok := strings.Cut(k, "/")
 	switch {
 	case k == "", strings.HasPrefix(k, "relay/"):
 		return k, nil
-	case !isDB && strings.Contains(k, "/"):
-		return "", malformed("queue %q: want db/NAME or relay/NEXTHOP, as queue list shows it", k)
+	case !ok:
+		queue, name = "db", k
+	case queue != "db" && queue != "resubmit":
+		return "", malformed("queue %q: want db/NAME, resubmit/NAME or relay/NEXTHOP, as queue list shows it", k)
 	}
 	d, ok := v.Database(name)
 	if !ok {
 		return "", missing("there is no database %q", name)
 	}
-	return "db/" + d.Name, nil
+	return queue + "/" + d.Name, nil
 }
 
 func domainOf(address string) string {

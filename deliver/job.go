@@ -43,14 +43,20 @@ type Job struct {
 	Recipients  []Recipient
 	Bounce      bool     // the message is a report itself: never a report about it
 	Quiet       bool     // a resubmission: no report
+	Origin      mail.ID  // of a resubmission: the message as it was accepted
 	Header      []byte   // extra header fields, whole lines with CRLF, laid over the content
 	All         []string // envelope recipients, for the "for" clause of Received
 }
 
 // Top is what is laid over the content at every delivery: our trace field,
-// then the extra fields of the entry.
+// then the extra fields of the entry. A resubmission has the trace field of the
+// message as it came in: nothing was received since.
 func (j *Job) Top() []byte {
-	return append(j.Trace.Received(j.ID, j.Accepted, j.All), j.Header...)
+	id, at := j.ID, j.Accepted
+	if !j.Origin.IsZero() {
+		id, at = j.Origin, j.Origin.Time()
+	}
+	return append(j.Trace.Received(id, at, j.All), j.Header...)
 }
 
 // Queue is the due work of this member.

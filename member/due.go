@@ -1,6 +1,7 @@
 package member
 
 import (
+	"fmt"
 	"strings"
 
 	"mailraft/deliver"
@@ -15,7 +16,8 @@ type due struct{ *Engine }
 func (d due) Changed() <-chan struct{} { return d.fsm.Changed() }
 
 // Due implements deliver.Queue. Destinations are seen by one seek each, so one
-// with ten thousand messages waiting does not slow down another.
+// with ten thousand messages waiting does not slow down another. They come in
+// the order of their keys, resubmissions last.
 func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, deliver.Destination) bool, limit int) ([]deliver.Job, mail.Time, error) {
 	v := d.fsm.View()
 	defer v.Close()
@@ -25,11 +27,8 @@ func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(m
 		return nil, 0, nil
 	}
 	for key := range v.Destinations(d.id.ID) {
-		if stopped[key] {
-			continue
-		}
 		to, ok := destination(v, key)
-		if !ok {
+		if !ok || stopped[key] || to.Yields && stopped["db/"+to.Database] {
 			continue
 		}
 		if q.take(to, min(room(to), limit-len(q.jobs))); len(q.jobs) >= limit {
@@ -56,10 +55,15 @@ func suspended(v *fsm.View) map[string]bool {
 }
 
 // destination resolves a queue key as of now; not ok: nothing can be delivered
-// there until somebody changes the state, and the mail waits.
+// there until somebody changes the state, and the mail waits. Resubmissions go
+// where the mail for their database goes.
 func destination(v *fsm.View, key string) (deliver.Destination, bool) {
 	to := deliver.Destination{Key: key}
-	if name, ok := strings.CutPrefix(key, "db/"); ok {
+	name, ok := strings.CutPrefix(key, "db/")
+	if !ok {
+		name, to.Yields = strings.CutPrefix(key, "resubmit/")
+	}
+	if ok || to.Yields {
 		d, ok := v.Database(name)
 		if !ok || d.ActiveCopy() == nil {
 			return to, false
@@ -110,6 +114,10 @@ func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
 		Trace: m.Trace, Fields: m.Fields, Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
 		Destination: to, Bounce: m.Bounce(), All: m.Envelope.Recipients}
+	if m.Request != 0 {
+		j.Quiet, j.Origin = true, m.Origin
+		j.Header = fmt.Appendf(nil, "X-Mailraft-Resubmit: %d\r\n", m.Request)
+	}
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		if r.State != fsm.Pending || r.Next > q.now || r.Destination() != to.Key {
