@@ -20,6 +20,7 @@ type Figures struct {
 	Leader       time.Duration // median, from kill -9 of the leader to the next one
 	Takeover     time.Duration // median, from kill -9 to the last of its messages having another owner
 	Owned        int           // how many messages that were, about
+	Protected    time.Duration // median, from kill -9 until each of them has an owner, a shadow and copies on a majority again
 	Rows         int           // on the members that were started again
 	Stopped      time.Duration // from the start after an orderly end until it takes mail
 	Killed       time.Duration // the same after kill -9
@@ -46,18 +47,23 @@ func (p Plan) fresh(ctx context.Context, f *Figures) error {
 	if err := idle(ctx, s.boundary.Members[0], f); err != nil {
 		return fmt.Errorf("idle sessions: %w", err)
 	}
-	var leader, takeover []float64
+	var leader, takeover, protected []float64
 	for range kills {
-		l, t, err := killLeader(ctx, s, f)
+		k, err := killLeader(ctx, s, f)
 		if err != nil {
 			return fmt.Errorf("kill the leader: %w", err)
 		}
-		leader, takeover = append(leader, l.Seconds()), append(takeover, t.Seconds())
+		leader, takeover, protected = append(leader, k.leader.Seconds()), append(takeover, k.takeover.Seconds()), append(protected, k.protected.Seconds())
 	}
 	f.Leader = time.Duration(median(leader) * float64(time.Second))
 	f.Takeover = time.Duration(median(takeover) * float64(time.Second))
+	f.Protected = time.Duration(median(protected) * float64(time.Second))
 	return nil
 }
+
+// killed is how long it took from the end of a leader until there was another,
+// until its messages had another owner, and until they lacked nothing.
+type killed struct{ leader, takeover, protected time.Duration }
 
 // idle opens sessions that have said EHLO and say no more.
 func idle(ctx context.Context, m *loopback.Member, f *Figures) error {
@@ -83,7 +89,7 @@ func idle(ctx context.Context, m *loopback.Member, f *Figures) error {
 }
 
 // killLeader lets the leader own some mail and ends it, and brings it back.
-func killLeader(ctx context.Context, s *system, f *Figures) (leader, takeover time.Duration, err error) {
+func killLeader(ctx context.Context, s *system, f *Figures) (k killed, err error) {
 	load := Load{Targets: s.targets, Sessions: 6, Size: 10 << 10, Time: time.Minute, To: Recipient}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -97,38 +103,49 @@ func killLeader(ctx context.Context, s *system, f *Figures) (leader, takeover ti
 	stop()
 	victim, err := s.boundary.Leader(ctx)
 	if err != nil {
-		return 0, 0, err
+		return k, err
 	}
-	owned := func() (int, error) {
-		out, err := s.boundary.CLI(ctx, "message", "list", "--member", victim.Name, "--state", "active", "-o", "id")
+	count := func(filter ...string) (int, error) {
+		out, err := s.boundary.CLI(ctx, append([]string{"message", "list", "-o", "id"}, filter...)...)
 		return len(strings.Fields(out)), err
 	}
-	if f.Owned, err = owned(); err != nil {
-		return 0, 0, err
+	none := func(filter ...string) (err error) {
+		for n := 1; err == nil && n > 0; {
+			if err = sleep(ctx, 50*time.Millisecond); err == nil {
+				n, err = count(filter...)
+			}
+		}
+		return err
 	}
-	killed := time.Now()
+	owned := []string{"--member", victim.Name, "--state", "active"}
+	if f.Owned, err = count(owned...); err != nil {
+		return k, err
+	}
+	at := time.Now()
 	if err := victim.Signal(syscall.SIGKILL); err != nil {
-		return 0, 0, err
+		return k, err
 	}
 	for ; err == nil; err = sleep(ctx, 10*time.Millisecond) {
 		if _, e := s.boundary.Leader(ctx); e == nil {
 			break
 		}
 	}
-	leader = time.Since(killed)
-	for n := 1; err == nil && n > 0; {
-		if err = sleep(ctx, 50*time.Millisecond); err == nil {
-			n, err = owned()
-		}
+	k.leader = time.Since(at)
+	if err == nil {
+		err = none(owned...)
 	}
-	takeover = time.Since(killed)
+	k.takeover = time.Since(at)
+	if err == nil {
+		err = none("--state", "without-shadow,fewer-copies,waiting-for-content")
+	}
+	k.protected = time.Since(at)
 	if err == nil {
 		err = victim.Start()
 	}
 	if err == nil {
 		err = s.boundary.Ready(ctx)
 	}
-	return leader, takeover, err
+	return k, err
 }
 
 // restart ends and starts a member of the boundary that took all the load.

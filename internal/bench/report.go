@@ -58,7 +58,7 @@ func (p Plan) write(w io.Writer, host string, rows []Row, f Figures) {
 	if median(foreign) > busyMost {
 		io.WriteString(w, busyText)
 	}
-	fmt.Fprintf(w, figures, f.RSS>>20, f.Idle, f.IdleRSS>>20, f.Loaded>>20, kills, f.Leader.Seconds(), kills, f.Owned, f.Takeover.Seconds(),
+	fmt.Fprintf(w, figures, f.RSS>>20, f.Idle, f.IdleRSS>>20, f.Loaded>>20, kills, f.Leader.Seconds(), kills, f.Owned, f.Takeover.Seconds(), f.Protected.Seconds(),
 		f.Rows, f.Stopped.Seconds(), f.Rows, f.Killed.Seconds())
 	io.WriteString(w, limits)
 }
@@ -103,6 +103,7 @@ const figures = `
 | memory of a member after all the loads above | %d MB |
 | new leader after kill -9 of the leader, median of %d | %.1f s |
 | takeover (shadow-resubmit-time-span 5s), median of %d: its %d or so active messages have another owner after kill -9 | %.1f s |
+| re-protection after that: each of them has an owner, a shadow server and its copies again | %.1f s |
 | start with %d rows after an orderly end, until it takes mail | %.1f s |
 | start with %d rows after kill -9 | %.1f s |
 `

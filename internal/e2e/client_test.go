@@ -19,6 +19,7 @@ var errNotYet = errors.New("not yet")
 
 // Foreign clients: swaks, and Python's mail library.
 func TestForeignClients(t *testing.T) {
+	t.Parallel()
 	b := start(t, 2*time.Minute, nil)
 	for i, m := range b.Members {
 		host, port, err := net.SplitHostPort(m.SMTP)
@@ -129,6 +130,7 @@ func (b *boundary) resident() []int64 {
 
 // What a mailbox server refuses for good comes back to the sender.
 func TestBounce(t *testing.T) {
+	t.Parallel()
 	b := start(t, 2*time.Minute, nil)
 	b.cli("directory", "domain", "add", "nowhere.test", "--any-mailbox", "--database", "DB1")
 	b.cli("database", "add", "DB2", "--copy", "a=lmtp://"+refuseAll(t))

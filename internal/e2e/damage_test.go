@@ -39,6 +39,7 @@ func (b *boundary) verify(m *loopback.Member) (text string, ok bool) {
 // from the others while mail goes on. Then one flips in its log: the process
 // ends with the remedy, and the others go on.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	b := start(t, 2*time.Minute, nil)
 	s := b.sender(0, 4, 20*time.Millisecond)
 	stop := b.load(s)

@@ -14,6 +14,7 @@ import (
 
 // Each member in turn is killed under load and brought back.
 func TestKillEachMember(t *testing.T) {
+	t.Parallel()
 	b := start(t, 4*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)
@@ -32,6 +33,7 @@ func TestKillEachMember(t *testing.T) {
 
 // All members lose their power at once.
 func TestKillAllAtOnce(t *testing.T) {
+	t.Parallel()
 	b := start(t, 2*time.Minute, nil)
 	s := b.sender(0, 6, 10*time.Millisecond)
 	stop := b.load(s)
@@ -60,6 +62,7 @@ func TestKillAllAtOnce(t *testing.T) {
 // A member stands still for 20 s, a follower first and then the leader: it
 // must not go on where others have taken over.
 func TestFrozenMember(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)
@@ -122,6 +125,7 @@ func TestTwentyLeadersKilled(t *testing.T) {
 // All members are restarted in turn under load, as for an upgrade: no client
 // hears a permanent reply.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	b := start(t, 4*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)

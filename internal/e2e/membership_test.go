@@ -66,6 +66,7 @@ func (b *boundary) forget(m *loopback.Member) {
 // A member loses its disk under load and comes back under its name: what it
 // owned is delivered by others, and its old directory is nobody's any more.
 func TestWipedMember(t *testing.T) {
+	t.Parallel()
 	b := start(t, 4*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)
@@ -97,6 +98,7 @@ func TestWipedMember(t *testing.T) {
 
 // A fourth and a fifth member join under load; two leave, one of them dead.
 func TestFiveAndBackToThree(t *testing.T) {
+	t.Parallel()
 	b := start(t, 5*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)
@@ -155,6 +157,7 @@ func TestFiveAndBackToThree(t *testing.T) {
 
 // A member is drained under load, hands leadership on, and takes mail again.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	s := b.sender(0, 6, 20*time.Millisecond)
 	stop := b.load(s)

@@ -87,6 +87,7 @@ func (h *hosts) rule(verb string, i, k int) {
 // A primary server is cut off from the other members, but not from the mailbox
 // server: it must have stopped delivering before its shadow begins.
 func TestPrimaryCutOff(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}

@@ -59,6 +59,7 @@ func refuseOne(c net.Conn) {
 
 // A real Dovecot takes the mail by LMTP; while it is away its mail waits.
 func TestDovecot(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	d := newDovecot(t)
 	d.start()

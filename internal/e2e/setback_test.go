@@ -14,6 +14,7 @@ import (
 // A member's disk image is restored: the others refuse it, and its log and
 // theirs name the way back, which works.
 func TestDirectorySetBack(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	s := b.sender(0, 4, 20*time.Millisecond)
 	stop := b.load(s)
