@@ -49,7 +49,11 @@ func init() {
 			return s.apply(KindMemberCert, MemberCert{Member: s.member(a.word(0)), Serial: a.word(1)})
 		},
 		"member-set": func(s *script, a args) string {
-			return s.apply(KindMemberSet, MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")})
+			c := MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")}
+			if site := a.get("site", ""); site != "" {
+				c.Says = &Says{SMTP: a.get("smtp", ""), Host: a.get("host", ""), Site: site}
+			}
+			return s.apply(KindMemberSet, c)
 		},
 		"request":       (*script).request,
 		"activate":      (*script).activate,

@@ -42,14 +42,25 @@ type MemberRemove struct {
 	Reason string        `cbor:"4,keyasint,omitempty"`
 }
 
-// MemberSet gives a member another cluster address. Raft's configuration
-// follows.
+// MemberSet gives a member another cluster address: Raft's configuration
+// follows. Or the member itself says what its configuration has of it.
 type MemberSet struct {
 	Member mail.MemberID `cbor:"1,keyasint"`
-	Addr   string        `cbor:"2,keyasint"`
+	Addr   string        `cbor:"2,keyasint"` // empty: as it is
 	By     string        `cbor:"3,keyasint,omitempty"`
 	Reason string        `cbor:"4,keyasint,omitempty"`
+	Says   *Says         `cbor:"5,keyasint,omitempty"`
 }
+
+// Says is what a member's own configuration says of it.
+type Says struct {
+	SMTP string `cbor:"1,keyasint,omitempty"` // where it takes mail
+	Host string `cbor:"2,keyasint,omitempty"` // its name in mail
+	Site string `cbor:"3,keyasint,omitempty"`
+}
+
+// Says is what the state has of it.
+func (m *Member) Says() Says { return Says{SMTP: m.SMTP, Host: m.Host, Site: m.Site} }
 
 // memberSet applies MemberSet. Two members at one address could not both be in
 // Raft's configuration.
@@ -58,17 +69,22 @@ func (t *tx) memberSet(c MemberSet) Answer {
 	switch {
 	case !ok || m.Retired != 0:
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
-	case c.Addr == "":
+	case c.Addr == "" && c.Says == nil:
 		return refuse(501, "5.5.4", "a member needs an address")
-	case m.Addr == c.Addr:
+	}
+	addr, says := cmp.Or(c.Addr, m.Addr), m.Says()
+	if c.Says != nil {
+		says = *c.Says
+	}
+	if m.Addr == addr && m.Says() == says {
 		return Answer{}
 	}
 	for o := range t.Members() {
-		if o.ID != m.ID && o.Addr == c.Addr {
+		if o.ID != m.ID && addr != m.Addr && o.Addr == addr {
 			return refuse(550, "5.5.0", "%s is the address of %s", c.Addr, o.Name)
 		}
 	}
-	m.Addr = c.Addr
+	m.Addr, m.SMTP, m.Host, m.Site = addr, says.SMTP, says.Host, says.Site
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{Count: 1}
 }

@@ -100,6 +100,7 @@ func (m *Member) run() {
 	m.work.Go(func() { m.serveJoins(m.port.Listener(port.Join)) })
 	m.work.Go(m.followFormers)
 	m.work.Go(m.keepCertificate)
+	m.work.Go(m.introduce)
 	m.work.Go(func() { m.served("link", link.Serve(m.ctx, m.port.Listener(port.Link), m.handle)) })
 	m.work.Go(func() {
 		if err := m.found(m.ctx); err != nil && m.ctx.Err() == nil {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -77,11 +78,26 @@ func startWith(t *testing.T, bound time.Duration, o loopback.Options) *boundary 
 	}
 	t.Cleanup(func() {
 		b.Stop()
+		noPanic(t, o.Dir)
 		if t.Failed() {
 			logs(t, o.Dir)
 		}
 	})
 	return &boundary{b, t, ctx}
+}
+
+// noPanic looks for the traces of a process that ended by itself: another may
+// have done its work meanwhile.
+func noPanic(t *testing.T, dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "m*", "mailraft.log"))
+	for _, f := range files {
+		text, _ := os.ReadFile(f)
+		for _, trace := range []string{"\npanic: ", "\nfatal error: ", "this member cannot go on"} {
+			if bytes.Contains(text, []byte(trace)) {
+				t.Errorf("%s says %q", f, trace)
+			}
+		}
+	}
 }
 
 // logs prints the end of each member's log.

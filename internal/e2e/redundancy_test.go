@@ -140,6 +140,18 @@ func TestSites(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.ready()
+	b.edit(m3, "south", "north") // now nobody is anywhere else
+	b.eventually("m3 says where it is", func() error {
+		m, err := b.member("m3")
+		if err == nil && m.Site != "north" {
+			err = fmt.Errorf("%+v", m)
+		}
+		return err
+	})
+	if out, err := b.CLI(b.ctx, "config", "set", "shadow-message-preference=remote-only"); err == nil || !strings.Contains(err.Error(), "all 3 members are of one site") {
+		t.Errorf("remote-only with one site: %v\n%s", err, out)
+	}
+	b.ready()
 	b.cli("queue", "resume", "db/DB1")
 	b.eventually("all of it is delivered", func() error {
 		if n := b.count("message", "list"); n > 0 {
