@@ -47,20 +47,12 @@ type ParameterOrder struct {
 	Preset string            `json:"preset,omitempty"` // exchange
 }
 
-// keptByPreset is not set by the preset: a 250 stays a promise.
-const keptByPreset = "reject-message-on-shadow-failure"
-
 func (s *Server) setParameters(_ *http.Request, v *fsm.View, body ParameterOrder) (p plan, err error) {
 	set := maps.Clone(body.Set)
 	switch body.Preset {
 	case "":
 	case "exchange":
-		set = map[string]string{}
-		for _, d := range fsm.Parameters {
-			if d.Exchange != "" && d.Name != keptByPreset {
-				set[d.Name] = d.Exchange
-			}
-		}
+		set = fsm.ExchangePreset()
 	default:
 		return p, missing("there is no preset %q; there is: exchange", body.Preset)
 	}

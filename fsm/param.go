@@ -85,6 +85,21 @@ var Parameters = []Parameter{
 		func(p *Params) any { return &p.RequestRetention }, between(time.Hour, 365*day)},
 }
 
+// keptByPreset is not set by the preset: a 250 stays a promise.
+const keptByPreset = "reject-message-on-shadow-failure"
+
+// ExchangePreset has all parameters that Exchange has, at its values, but the
+// one by which a 250 is a promise.
+func ExchangePreset() map[string]string {
+	set := map[string]string{}
+	for _, d := range Parameters {
+		if d.Exchange != "" && d.Name != keptByPreset {
+			set[d.Name] = d.Exchange
+		}
+	}
+	return set
+}
+
 // FindParameter looks a parameter up by name.
 func FindParameter(name string) (Parameter, bool) {
 	i := slices.IndexFunc(Parameters, func(p Parameter) bool { return p.Name == name })
