@@ -36,7 +36,7 @@ func (t *tx) overdue(limit int) (due []mail.ID) {
 	if t.holding() {
 		return nil
 	}
-	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime)+1)) {
+	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime))) {
 		if due = append(due, lastID(k)); len(due) == limit {
 			break
 		}
@@ -48,7 +48,7 @@ func (t *tx) overdue(limit int) (due []mail.ID) {
 func (t Tables) Expirable(now mail.Time) bool {
 	first := func(table byte, age time.Duration) bool {
 		for k := range t.Scan(tab(table), tab(table).end()) {
-			return mail.Time(binary.BigEndian.Uint64(k[2:])) <= now.Add(-age)
+			return mail.Time(binary.BigEndian.Uint64(k[2:])) < now.Add(-age)
 		}
 		return false
 	}
@@ -67,12 +67,12 @@ func (t *tx) expireOne(e *edit) {
 	cut := t.ago(p.SafetyNetHoldTime)
 	for i := range e.Recipients {
 		// While only the shadow is left, its deliveries stay until it goes.
-		if r := &e.Recipients[i]; r.held() && r.Done <= cut && e.PrimaryEnd == 0 {
+		if r := &e.Recipients[i]; r.held() && r.Done < cut && e.PrimaryEnd == 0 {
 			r.Gone = true
 		}
 	}
 	switch {
-	case e.Active() || max(e.Finished, e.PrimaryEnd) > cut:
+	case e.Active() || max(e.Finished, e.PrimaryEnd) >= cut:
 	case e.Shadow != 0 && !e.Acked && e.PrimaryEnd == 0:
 		// The Primary Safety Net lets go. The shadow was never acknowledged: it
 		// stays for message-expiration-timeout more.

@@ -73,7 +73,7 @@ func (t Tables) HeldSince(now mail.Time) mail.Time {
 	if h, ok := t.Held(now); ok {
 		now = h.From
 	}
-	return max(s.Boundary.Created, s.Boundary.HeldFrom, now.Add(-s.Params.SafetyNetHoldTime)+1)
+	return max(s.Boundary.Created, s.Boundary.HeldFrom, now.Add(-s.Params.SafetyNetHoldTime))
 }
 
 // holdWarning says that the Safety Net may not hold all that a failover to a
