@@ -312,7 +312,7 @@ func TestParameters(t *testing.T) {
 		return ""
 	}
 	got := post[Change](t, c, "/v1/parameters", nil, ParameterOrder{Preset: "exchange"})
-	if value("shadow-resubmit-time-span") != "3h" || value("message-size-max") != "10MB" || value(keptByPreset) != "true" || got.Count == 0 {
+	if value("shadow-resubmit-time-span") != "3h" || value("message-size-max") != "10MB" || value("reject-message-on-shadow-failure") != "true" || got.Count == 0 {
 		t.Errorf("preset: %+v", got)
 	}
 	got = post[Change](t, c, "/v1/parameters", nil, ParameterOrder{Set: map[string]string{"failover-after": "1m"}, Order: Order{DryRun: true}})
