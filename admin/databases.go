@@ -59,6 +59,7 @@ func (s *Server) routeDatabases(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/databases/{name}/history", listing(s, databaseHistory))
 	mux.HandleFunc("POST /v1/databases", changing(s, "databases",
 		func(o *DatabaseOrder) *Order { return &o.Order }, s.changeDatabase))
+	mux.HandleFunc("POST /v1/databases/{name}/activate", s.activate)
 	mux.HandleFunc("POST /v1/databases/{name}/report", changing(s, "databases",
 		func(o *CopyReport) *Order { return &o.Order }, reportCopy))
 }
@@ -136,7 +137,11 @@ func reportCopy(r *http.Request, v *fsm.View, body CopyReport) (p plan, err erro
 	}
 	through := body.DataThrough.Of(v.Tables.Applied().Time)
 	item := ChangeItem{Kind: "copy", Name: d.Name + "/" + body.Copy, Action: "report", From: d.Copies[i].DataThrough.String(), To: through.String()}
-	if item.From == item.To {
+	switch {
+	case body.Copy == d.Active:
+		item.Action, item.From, item.To = "skip", "", ""
+		item.Reason = "it is the active copy; if it was restored, activate it with data-through"
+	case item.From == item.To:
 		item.Action = "none"
 	}
 	p.add(item)

@@ -15,7 +15,7 @@ import (
 // FilterNames are the query parameters that select messages, the same on every
 // request that takes messages. They are the flags of the command line.
 var FilterNames = []string{"id", "sender", "recipient", "message_id", "database", "state", "older", "newer",
-	"size", "member", "reason_match", "start", "end", "limit"}
+	"size", "member", "request", "reason_match", "start", "end", "limit"}
 
 // The states of messages. A message is in one of them; "active" stands for all
 // but StateSafetyNet, "all" for all; what it lacks may go with any active one. States of recipients select messages that
@@ -37,7 +37,7 @@ var (
 	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StateWaiting, StateExpanding, StateSafetyNet}
 	umbrellaStates  = []string{"active", "all"}
 	lackStates      = []string{StateNoShadow, StateFewer}
-	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted"}
+	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered"}
 )
 
 // States are the words that the filter "state" knows.
@@ -56,7 +56,9 @@ type Filter struct {
 	sizeMin, sizeMax  int64 // sizeMax 0: no bound
 	reason            *regexp.Regexp
 	start, end        Moment
-	given             bool // something but the limit was said
+	request           uint64   // 0: any
+	requests          []uint64 // it and its shadow requests; see of
+	given             bool     // something but the limit was said
 }
 
 // ParseFilter reads a filter from query parameters. Others are left alone.
@@ -97,6 +99,10 @@ func (f *Filter) set(name, text string) (err error) {
 		f.newer, err = mail.ParseDuration(text)
 	case "size":
 		f.sizeMin, f.sizeMax, err = parseSizes(text)
+	case "request":
+		if f.request, err = strconv.ParseUint(text, 10, 64); err != nil || f.request == 0 {
+			err = malformed("%q is no id of a resubmit request", text)
+		}
 	case "reason_match":
 		f.reason, err = regexp.Compile("(?i)" + text)
 	case "start":
@@ -162,6 +168,16 @@ func limitOf(q url.Values) (int, error) {
 	return n, nil
 }
 
+// of fits the filter to the state: a request stands for its shadow requests,
+// too.
+func (f *Filter) of(v *fsm.View) {
+	if f.request == 0 {
+		return
+	}
+	r, _ := v.Request(f.request)
+	f.requests = append([]uint64{f.request}, r.Children...)
+}
+
 // match reports whether the message is selected; now is the state's time.
 func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 	age := now.Sub(m.Accepted)
@@ -174,6 +190,7 @@ func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 		f.sizeMax != 0 && m.Content.Size > f.sizeMax,
 		!f.start.IsZero() && m.Accepted < f.start.Of(now),
 		!f.end.IsZero() && m.Accepted >= f.end.Of(now),
+		f.request != 0 && !slices.Contains(f.requests, m.Request),
 		f.member != "" && !names.is(m.Primary, f.member) && !names.is(m.Shadow, f.member):
 		return false
 	}
@@ -182,7 +199,7 @@ func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 
 func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
 	if len(f.states) == 0 {
-		return len(f.ids) > 0 || f.messageID != "" || m.Active()
+		return f.everyState() || m.Active()
 	}
 	state := stateOf(m, now)
 	for _, s := range f.states {
@@ -196,6 +213,17 @@ func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
 		}
 	}
 	return false
+}
+
+// everyState reports that the messages were named so closely that they are
+// selected in any state, if none was said.
+func (f *Filter) everyState() bool { return len(f.ids) > 0 || f.messageID != "" || f.request != 0 }
+
+// matchRecipientState reports whether the recipient is in one of the states of
+// recipients that were said, if any were.
+func (f *Filter) matchRecipientState(r *fsm.Recipient) bool {
+	said := slices.ContainsFunc(f.states, func(s string) bool { return slices.Contains(recipientStates, s) })
+	return !said || slices.Contains(f.states, r.State.String())
 }
 
 // matchRecipients: one recipient must have all that is asked of recipients.
@@ -215,6 +243,9 @@ func (f *Filter) matchRecipient(r *fsm.Recipient) bool {
 // activeOnly reports that no finished message can be selected, so that the
 // index of active messages is enough.
 func (f *Filter) activeOnly() bool {
+	if len(f.states) == 0 && f.everyState() {
+		return false
+	}
 	return !slices.ContainsFunc(f.states, func(s string) bool {
 		return s != "active" && s != "pending" && !slices.Contains(lackStates, s) && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
 	})

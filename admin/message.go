@@ -25,9 +25,10 @@ type Message struct {
 	RecipientsTotal int            `json:"recipients_total"`
 	RecipientsDone  int            `json:"recipients_done"`
 	FirstRecipient  string         `json:"first_recipient,omitempty"`
-	Reason          string         `json:"reason,omitempty"` // last word about a recipient that is not delivered
-	Origin          mail.ID        `json:"origin,omitzero"`  // a non-delivery report: of which message
-	Parent          mail.ID        `json:"parent,omitzero"`  // a piece of a message to a large group
+	Reason          string         `json:"reason,omitempty"`  // last word about a recipient that is not delivered
+	Origin          mail.ID        `json:"origin,omitzero"`   // a non-delivery report: of which message; a resubmission: the message that was accepted
+	Request         string         `json:"request,omitempty"` // a resubmission: the request that it was made for
+	Parent          mail.ID        `json:"parent,omitzero"`   // a piece of a message to a large group
 	FewerCopies     bool           `json:"fewer_copies,omitempty"`
 	Acknowledged    bool           `json:"acknowledged,omitempty"` // the shadow server has discarded its shadow
 	Detail          *MessageDetail `json:"detail,omitempty"`
@@ -35,16 +36,17 @@ type Message struct {
 
 // MessageDetail is what is shown of one message only.
 type MessageDetail struct {
-	Content    mail.ContentID `json:"content"`
-	Checksum   string         `json:"checksum"` // XXH64, hexadecimal
-	Date       string         `json:"date,omitempty"`
-	Client     string         `json:"client,omitempty"` // address that it came from
-	Helo       string         `json:"helo,omitempty"`
-	Session    string         `json:"session,omitempty"`
-	Envelope   []string       `json:"envelope_recipients"`
-	Holders    []string       `json:"holders"` // who had the content when it was accepted
-	Recipients []Recipient    `json:"recipients"`
-	Events     []Event        `json:"events"`
+	Content     mail.ContentID `json:"content"`
+	Checksum    string         `json:"checksum"` // XXH64, hexadecimal
+	Date        string         `json:"date,omitempty"`
+	Client      string         `json:"client,omitempty"` // address that it came from
+	Helo        string         `json:"helo,omitempty"`
+	Session     string         `json:"session,omitempty"`
+	Envelope    []string       `json:"envelope_recipients"`
+	Holders     []string       `json:"holders"`                  // who had the content when it was accepted
+	Resubmitted []mail.ID      `json:"resubmitted_as,omitempty"` // the messages that were made of it from the Safety Net
+	Recipients  []Recipient    `json:"recipients"`
+	Events      []Event        `json:"events"`
 }
 
 // Recipient is one delivery of a message.
@@ -130,7 +132,7 @@ func viewMessage(m *fsm.Message, n names, now mail.Time) Message {
 		ID: m.ID, State: stateOf(m, now), Sender: m.Envelope.ReversePath, Size: m.Content.Size,
 		MessageID: m.Fields.MessageID, Subject: m.Fields.Subject, Accepted: m.Accepted, Finished: m.Finished,
 		Primary: n.of(m.Primary), Shadow: n.of(m.Shadow), RecipientsTotal: len(m.Recipients),
-		Origin: m.Origin, Parent: m.Parent, FewerCopies: m.Marked, Acknowledged: m.Acked,
+		Origin: m.Origin, Request: requestOf(m), Parent: m.Parent, FewerCopies: m.Marked, Acknowledged: m.Acked,
 	}
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
@@ -151,12 +153,15 @@ func viewMessage(m *fsm.Message, n names, now mail.Time) Message {
 	return v
 }
 
-func viewDetail(m *fsm.Message, n names) *MessageDetail {
+func viewDetail(v *fsm.View, m *fsm.Message, n names) *MessageDetail {
 	d := &MessageDetail{
 		Content: m.Content.ID, Checksum: hex64(m.Content.Sum), Date: m.Fields.Date,
 		Client: m.Trace.Address, Helo: m.Trace.Helo, Session: m.Trace.Session,
 		Envelope: m.Envelope.Recipients, Holders: n.all(m.Holders),
 		Recipients: []Recipient{}, Events: viewEvents(m, n),
+	}
+	for x := range v.Resubmissions(m.ID) {
+		d.Resubmitted = append(d.Resubmitted, x.ID)
 	}
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
@@ -181,6 +186,7 @@ func viewEvents(m *fsm.Message, n names) []Event {
 // selected walks the messages that a filter selects, in order of id. Ids that
 // are not there are left out; see missingID.
 func selected(v *fsm.View, f *Filter, n names, now mail.Time) iter.Seq[*fsm.Message] {
+	f.of(v)
 	return func(yield func(*fsm.Message) bool) {
 		for m := range candidates(v, f, now) {
 			if f.match(m, n, now) && !yield(m) {
@@ -205,6 +211,9 @@ func candidates(v *fsm.View, f *Filter, now mail.Time) iter.Seq[*fsm.Message] {
 		return v.ByMessageID(f.messageID)
 	case f.activeOnly():
 		return activeByID(v)
+	case f.request != 0: // its messages were accepted when it was there
+		r, _ := v.Request(f.request)
+		return v.Messages(mail.NewID(max(r.Created, f.start.Of(now)), 0, 0))
 	default:
 		// An id is made when its message is accepted, or later for a piece of
 		// one, so there is a first row to look at but no last.

@@ -38,7 +38,7 @@ func (s *Server) listMessages(r *http.Request, v *fsm.View, as As) (iter.Seq[Mes
 		for m := range selected(v, &f, n, as.Time) {
 			view := viewMessage(m, n, as.Time)
 			if detail {
-				view.Detail = viewDetail(m, n)
+				view.Detail = viewDetail(v, m, n)
 			}
 			if !yield(view) {
 				return
@@ -60,7 +60,7 @@ func (s *Server) showMessage(r *http.Request, v *fsm.View, as As) (any, error) {
 	}
 	n := namesOf(v)
 	view := viewMessage(m, n, as.Time)
-	view.Detail = viewDetail(m, n)
+	view.Detail = viewDetail(v, m, n)
 	return OneMessage{as, view}, nil
 }
 
@@ -105,8 +105,8 @@ func (s *Server) getContent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// track is the history of a message and of its pieces, or of all with one
-// Message-ID, in the order of time.
+// track is the history of a message and of what was made of it from the Safety
+// Net, or of all with one Message-ID, in the order of time.
 func (s *Server) track(r *http.Request, v *fsm.View, as As) (iter.Seq[Event], error) {
 	f, err := ParseFilter(r.URL.Query())
 	if err == nil {
@@ -122,6 +122,12 @@ func (s *Server) track(r *http.Request, v *fsm.View, as As) (iter.Seq[Event], er
 	var events []Event
 	for m := range selected(v, &f, n, as.Time) {
 		events = append(events, viewEvents(m, n)...)
+		if f.messageID != "" {
+			continue // resubmissions have the same
+		}
+		for x := range v.Resubmissions(m.ID) {
+			events = append(events, viewEvents(x, n)...)
+		}
 	}
 	if len(events) == 0 {
 		return nil, missing("no message with that Message-ID is held here")

@@ -20,6 +20,8 @@ type Delivery struct {
 	Sender    string    `json:"sender"`
 	Size      int64     `json:"size"`
 	MessageID string    `json:"message_id,omitempty"`
+	State     string    `json:"state"`             // delivered; undelivered: a resubmission that was given up then
+	Request   string    `json:"request,omitempty"` // a resubmission: for which request
 	Copy      string    `json:"copy,omitempty"`
 	Primary   string    `json:"primary"`
 	Shadow    string    `json:"shadow,omitempty"`
@@ -36,6 +38,7 @@ func deliveries(r *http.Request, v *fsm.View, as As) (iter.Seq[Delivery], error)
 	if err != nil {
 		return nil, err
 	}
+	f.of(v)
 	start, end := f.start.Of(as.Time), f.end.Of(as.Time)
 	f.start, f.end = Moment{}, Moment{}
 	if len(f.states) == 0 {
@@ -53,10 +56,10 @@ func deliveries(r *http.Request, v *fsm.View, as As) (iter.Seq[Delivery], error)
 					m, _ = v.Message(x.ID)
 				}
 				rc := &m.Recipients[x.Recipient]
-				if len(f.ids) > 0 && !slices.Contains(f.ids, x.ID) || !f.match(m, n, as.Time) || !f.matchRecipient(rc) {
+				if len(f.ids) > 0 && !slices.Contains(f.ids, x.ID) || !f.match(m, n, as.Time) || !f.matchRecipient(rc) || !f.matchRecipientState(rc) {
 					continue
 				}
-				if !yield(Delivery{content: contentOf(m, x.Recipient), Delivered: x.At, Expires: x.At.Add(hold), Database: d.Name, ID: x.ID,
+				if !yield(Delivery{content: contentOf(v, m, x.Recipient), State: rc.State.String(), Request: requestOf(m), Delivered: x.At, Expires: x.At.Add(hold), Database: d.Name, ID: x.ID,
 					Recipient: rc.Address, Sender: m.Envelope.ReversePath, Size: m.Content.Size,
 					MessageID: m.Fields.MessageID, Copy: rc.Copy, Primary: n.of(m.Primary), Shadow: n.of(m.Shadow)}) {
 					return
@@ -71,10 +74,27 @@ func (s *Server) listSafetyNet(r *http.Request, v *fsm.View, as As) (iter.Seq[De
 }
 
 // contentOf is what the content of a message takes on the disk, said of the
-// first of its resubmittable deliveries only: so a sum counts it once.
-func contentOf(m *fsm.Message, recipient int) int64 {
-	if i := slices.IndexFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State == fsm.Delivered && !r.Gone }); i != recipient {
+// first of its resubmittable deliveries only: so a sum counts it once. A
+// resubmission refers to the content of its origin.
+func contentOf(v *fsm.View, m *fsm.Message, recipient int) int64 {
+	if i := slices.IndexFunc(m.Recipients, held); i != recipient {
+		return 0
+	}
+	if _, ok := v.Message(m.Origin); m.Request != 0 && ok {
 		return 0
 	}
 	return m.Content.Size
+}
+
+// held reports whether the recipient is in the Safety Net.
+func held(r fsm.Recipient) bool {
+	return (r.State == fsm.Delivered || r.State == fsm.Undelivered) && !r.Gone
+}
+
+// requestOf is the id of the request that a resubmission was made for.
+func requestOf(m *fsm.Message) string {
+	if m.Request == 0 {
+		return ""
+	}
+	return requestID(m.Request)
 }

@@ -17,8 +17,9 @@ type SafetyNetSum struct {
 	Database     string    `json:"database"`
 	Hour         mail.Time `json:"hour,omitzero"` // by hour: its begin, UTC
 	Deliveries   int       `json:"deliveries"`
-	Bytes        int64     `json:"bytes"`         // that resubmitting all of it would send
-	ContentBytes int64     `json:"content_bytes"` // that it takes on the disk of every member
+	Undelivered  int       `json:"undelivered,omitempty"` // of these: resubmissions that were given up
+	Bytes        int64     `json:"bytes"`                 // that resubmitting all of it would send
+	ContentBytes int64     `json:"content_bytes"`         // that it takes on the disk of every member
 	Oldest       mail.Time `json:"oldest,omitzero"`
 	Newest       mail.Time `json:"newest,omitzero"`
 	Expires      mail.Time `json:"expires,omitzero"` // the oldest, not before
@@ -79,6 +80,9 @@ func (s *SafetyNetSum) add(d Delivery, now mail.Time) {
 		s.Database, s.Oldest, s.Expires = d.Database, d.Delivered, d.Expires
 	}
 	s.Deliveries++
+	if d.State == fsm.Undelivered.String() {
+		s.Undelivered++
+	}
 	s.Bytes += d.Size
 	s.ContentBytes += d.content
 	s.Newest = d.Delivered

@@ -203,7 +203,7 @@ type prior struct {
 }
 
 func (w *walker) prior(origin mail.ID) (p prior) {
-	for m := range w.indexed(tab(tabOrigin).id(origin)) {
+	for m := range w.Resubmissions(origin) {
 		own := m.Request == w.r.ID || slices.Contains(w.r.Children, m.Request)
 		if own && m.Recategorized {
 			p.recategorized = append(p.recategorized, m.Envelope.Recipients...)

@@ -141,6 +141,11 @@ func (t Tables) ByMessageID(s string) iter.Seq[*Message] {
 	}
 }
 
+// Resubmissions walks the messages that were made of one from the Safety Net.
+func (t Tables) Resubmissions(origin mail.ID) iter.Seq[*Message] {
+	return t.indexed(tab(tabOrigin).id(origin))
+}
+
 // Needy reports whether any active message lacks a shadow, copies or an owner.
 func (t Tables) Needy() bool { return t.any(tab(tabNeed)) }
 

@@ -17,6 +17,13 @@ func activationCommands() []*cli.Command {
 		return &cli.StringFlag{Name: "data-through", Usage: usage + ": RFC 3339, or how long ago, as 2h", Required: required}
 	}
 	return []*cli.Command{
+		{Name: "activate", Usage: "make another copy the active one, and have the mail that it lacks sent again", ArgsUsage: "NAME",
+			Flags:  flags([]cli.Flag{the, through("it holds all that was delivered before `TIME`", false)}, changeFlags()),
+			Action: asking(1, 1, activate),
+			Description: "One entry of the log activates the copy and asks for the resubmission. It begins where the copy is known to be complete,\n" +
+				"less its replay lag and replication slack; if nothing is known, at the beginning of what is held.\n" +
+				"The active copy itself can be activated, too, with --data-through, after it was restored from a backup.\n" +
+				"--dry-run says what would be sent again, from when on and why."},
 		{Name: "report", Usage: "record up to when a copy is complete, as its replication knows it", ArgsUsage: "NAME",
 			Flags:  flags([]cli.Flag{the, through("it holds all that was delivered before `TIME`", true)}, changeFlags()),
 			Action: asking(1, 1, reportCopy)},

@@ -21,6 +21,7 @@ func filterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "newer", Usage: "accepted less than `TIME` ago"},
 		&cli.StringFlag{Name: "size", Usage: "`MIN..MAX`, either may be left out, as 1MB.. or ..10KB"},
 		&cli.StringFlag{Name: "member", Usage: "primary or shadow server is `NAME`"},
+		&cli.StringFlag{Name: "request", Usage: "made for the resubmit request `ID`"},
 		&cli.StringFlag{Name: "reason-match", Usage: "the last word about a recipient matches `REGEXP`"},
 		&cli.StringFlag{Name: "start", Usage: "from `TIME` on: RFC 3339, or how long ago, as 2h"},
 		&cli.StringFlag{Name: "end", Usage: "before `TIME`: RFC 3339, or how long ago"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mailraft/fsm"
+	"mailraft/mail"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -25,7 +26,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mailraft": m
 //
 //	exits CODE COMMAND…  run a command that ends with this exit code
 //	happens WHAT…        lost, found, full, squeezed, eased, odd, down, later (an
-//	                     hour), healthy DATABASE/COPY, dead DATABASE/COPY
+//	                     hour), healthy DATABASE/COPY, dead DATABASE/COPY,
+//	                     sent (what requests ask for), and that arrived or bounced
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "..", "testdata", "cli"), UpdateScripts: *rewrite, RequireUniqueNames: true,
@@ -86,12 +88,54 @@ func happens(ts *testscript.TestScript, _ bool, args []string) {
 			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1})
 		case "later":
 			b.now = b.now.Add(time.Hour)
+		case "sent":
+			b.advance()
+		case "arrived", "bounced":
+			b.finish(what == "arrived")
 		case "healthy", "dead":
 			b.finds(ts, args[0], what == "healthy")
 			args = args[1:]
 		default:
 			ts.Fatalf("happens %s: unknown", what)
 		}
+	}
+}
+
+// advance has every open request send what it can.
+func (b *boundary) advance() {
+	v := b.f.View()
+	ids := slices.Collect(v.OpenRequests())
+	v.Close()
+	for _, r := range ids {
+		for b.must(fsm.KindAdvance, fsm.Advance{Request: r.ID, Rows: 64}).More {
+		}
+	}
+}
+
+// finish has every resubmission that is not finished delivered, or given up.
+func (b *boundary) finish(arrives bool) {
+	v := b.f.View()
+	var list []*fsm.Message
+	for _, m := range []mail.MemberID{m1, m2, m3} {
+		list = append(list, slices.Collect(v.Active(m))...)
+	}
+	databases := slices.Collect(v.Databases())
+	v.Close()
+	for _, m := range list {
+		if m.Request == 0 {
+			continue
+		}
+		r := mail.Report{ID: m.ID}
+		for i, rc := range m.Recipients {
+			d := databases[slices.IndexFunc(databases, func(d fsm.Database) bool { return d.Name == rc.Database })]
+			o := mail.Outcome{Recipient: i, Result: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "saved"}, Copy: d.Active, Activation: d.Activation}
+			if !arrives {
+				o.Result, o.Reply = mail.Failed, mail.Reply{Code: 550, Enhanced: "5.2.1", Text: "mailbox disabled"}
+			}
+			r.Outcomes = append(r.Outcomes, o)
+		}
+		b.now = b.now.Add(time.Second)
+		b.must(fsm.KindReport, fsm.Report{Member: m.Primary, Reports: []mail.Report{r}})
 	}
 }
 

@@ -16,7 +16,7 @@ func messageCommand() *cli.Command {
 	return &cli.Command{
 		Name: "message", Usage: "single messages, in the queue and in the Safety Net",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list messages: the active ones, unless ids, --state or --message-id say otherwise", ArgsUsage: "[ID…|-]",
+			{Name: "list", Usage: "list messages: the active ones, unless ids, --state, --message-id or --request say otherwise", ArgsUsage: "[ID…|-]",
 				Flags: flags(filterFlags()), Action: asking(0, -1, listMessages)},
 			{Name: "show", Usage: "show messages with their recipients and history", ArgsUsage: "ID…|-, or a filter",
 				Flags: flags(filterFlags()), Action: asking(0, -1, showMessages)},
@@ -108,8 +108,14 @@ func printMessage(w io.Writer, now mail.Time, m *admin.Message) {
 	line("Primary", m.Primary)
 	line("Shadow", orDash(m.Shadow))
 	line("Content", fmt.Sprintf("%s, first held by %s", d.Content, strings.Join(d.Holders, " ")))
-	if !m.Origin.IsZero() {
+	switch {
+	case m.Request != "":
+		line("Resubmits", fmt.Sprintf("%s, for request %s", m.Origin, m.Request))
+	case !m.Origin.IsZero():
 		line("Report on", m.Origin.String())
+	}
+	for _, id := range d.Resubmitted {
+		line("Sent again as", id.String())
 	}
 	if !m.Parent.IsZero() {
 		line("Piece of", m.Parent.String())

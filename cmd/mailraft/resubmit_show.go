@@ -142,7 +142,7 @@ func printRequest(w io.Writer, x *admin.OneRequest) {
 	line("Request", x.ID)
 	line("State", stateText(&x.Request))
 	line("What", whatText(x.RequestFilter))
-	line("Delivered", intervalText(x.RequestFilter))
+	line("Interval", intervalText(x.RequestFilter)+", by time of delivery")
 	line("Sent to", x.ResubmitTo)
 	line("Why", whyText(&x.Request))
 	line("Created", fmt.Sprintf("%s, %s ago", x.Created, since(x.Time, x.Created)))

@@ -12,7 +12,7 @@ import (
 
 func safetynetCommand() *cli.Command {
 	by := &cli.StringFlag{Name: "by", Value: "database", Usage: "`WHAT` to group by: " + strings.Join(admin.SafetyNetGroupings(), ", ")}
-	const about = "Here --start and --end are of the time of delivery."
+	const about = "Here --start and --end are of the time of delivery. --state undelivered selects resubmissions that were given up."
 	return &cli.Command{
 		Name: "safetynet", Usage: "what was delivered and is still kept",
 		Subcommands: []*cli.Command{
@@ -35,10 +35,10 @@ func listSafetyNet(s *session) error {
 		q.Set("limit", itoa(tableLimit))
 	}
 	return list(s, path("safetynet"), q, listing[admin.Delivery]{
-		noun: "delivery", header: "delivered\tid\tdatabase\trecipient\tsender\tsize\texpires",
+		noun: "delivery", header: "delivered\tid\tdatabase\trecipient\tstate\tsender\tsize\texpires",
 		id: func(d admin.Delivery) string { return d.ID.String() },
 		row: func(now mail.Time, d admin.Delivery) []string {
-			return []string{d.Delivered.String(), d.ID.String(), d.Database, cut(d.Recipient, 40), sender(d.Sender), size(d.Size), until(now, d.Expires)}
+			return []string{d.Delivered.String(), d.ID.String(), d.Database, cut(d.Recipient, 40), d.State, sender(d.Sender), size(d.Size), until(now, d.Expires)}
 		},
 	})
 }
@@ -59,10 +59,10 @@ func summarizeSafetyNet(s *session) error {
 		})
 	}
 	l := listing[admin.SafetyNetSum]{
-		noun: "database", header: "database\tdeliveries\tsize\tdisk\toldest\tnewest\thold time\tper hour\tprojected\tgaps",
+		noun: "database", header: "database\tdeliveries\tundelivered\tsize\tdisk\toldest\tnewest\thold time\tper hour\tprojected\tgaps",
 		id: func(x admin.SafetyNetSum) string { return x.Database },
 		row: func(now mail.Time, x admin.SafetyNetSum) []string {
-			return []string{x.Database, itoa(x.Deliveries), size(x.Bytes), size(x.ContentBytes), since(now, x.Oldest), since(now, x.Newest), x.HoldTime,
+			return []string{x.Database, itoa(x.Deliveries), itoa(x.Undelivered), size(x.Bytes), size(x.ContentBytes), since(now, x.Oldest), since(now, x.Newest), x.HoldTime,
 				size(x.HourBytes), size(x.Projected), gaps(x.Gaps)}
 		},
 	}
