@@ -64,10 +64,11 @@ func (t *tx) memberCert(c MemberCert) Answer {
 	if !ok || m.Retired != 0 {
 		return refuse(550, "5.1.0", "there is no member %s", c.Member)
 	}
-	if m.Serial == c.Serial {
+	was := [...]string{m.Serial, m.Signer, m.Believes}
+	m.Serial, m.Signer, m.Believes = c.Serial, cmp.Or(c.Signer, m.Signer), cmp.Or(c.Believes, m.Believes)
+	if was == [...]string{m.Serial, m.Signer, m.Believes} {
 		return Answer{}
 	}
-	m.Serial = c.Serial
 	t.put(tab(tabMember).mem(m.ID), m)
 	return Answer{Count: 1}
 }
@@ -121,10 +122,10 @@ func (t *tx) token(c TokenAdd) Answer {
 	row := Token{Hash: c.Hash, Role: c.Role, Until: c.Until, Uses: max(c.Uses, 1)}
 	if c.Replace != "" {
 		old, ok := t.memberNamed(c.Replace)
-		if !ok || c.Role != "member" {
+		if !ok && !t.lostNamed(c.Replace) || c.Role != "member" {
 			return refuse(550, "5.1.0", "there is no member %s to replace", c.Replace)
 		}
-		row.Replace, row.Uses = old.ID, 1
+		row.Replace, row.Uses = old.ID, 1 // one that was lost with its generation has left its name
 	}
 	var over []key
 	for k := range rows[Token](t.Tables, tab(tabToken)) {
@@ -174,8 +175,10 @@ func (t *tx) memberAdd(c MemberAdd) Answer {
 	m.Up, m.Draining, m.Since, m.Joined, m.Complete, m.Phase, m.Cursor = false, false, t.now(), t.now(), 0, PhaseDone, nil
 	m.Retired, m.Leaving, m.Drained, m.Left, m.Found, m.Walk = 0, false, 0, 0, 0, nil
 	m.Handed, m.By, m.Reason, m.Commit, m.Starts, m.CompleteActive = 0, "", "", 0, 0, 0
+	m.Believes, m.Signer = "", ""
 	m.Token = &c.Token
 	t.put(tab(tabMember).mem(m.ID), m)
+	t.inheritName(m)
 	return Answer{}
 }
 
@@ -192,6 +195,32 @@ func (t *tx) checkName(m Member, k Token) Answer {
 		return refuse(550, "5.5.0", "a member %s is there already; choose another name, or, if it has lost its disk, make a token with --replace %s", old.Name, old.Name)
 	}
 	return Answer{}
+}
+
+// lostNamed reports whether a member of that name was lost with an earlier
+// generation, and nobody has the name since.
+func (t Tables) lostNamed(name string) bool {
+	for f := range t.Formers() {
+		if f.How == HowLost && f.Heir == 0 && sameName(f.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// inheritName makes a new member the heir of those of its name that were lost:
+// the gap of their Primary Safety Net is shown as its own.
+func (t *tx) inheritName(m Member) {
+	var lost []Former
+	for f := range t.Formers() {
+		if f.How == HowLost && f.Heir == 0 && sameName(f.Name, m.Name) {
+			lost = append(lost, f)
+		}
+	}
+	for _, f := range lost {
+		f.Heir = m.ID
+		t.put(tab(tabFormer).mem(f.ID), f)
+	}
 }
 
 // memberNamed finds a member, not a retired one, by name without case.

@@ -29,10 +29,15 @@ type Tick struct {
 	Complete []Complete `cbor:"1,keyasint,omitempty"`
 }
 
-// MemberCert records the certificate that a member has renewed.
+// MemberCert records the certificate that a member has renewed, and whom it
+// believes.
 type MemberCert struct {
 	Member mail.MemberID `cbor:"1,keyasint"`
 	Serial string        `cbor:"2,keyasint"`
+	// Signer is the pin of the CA that signed it, Believes that of the newest CA
+	// whose certificates the member takes: it has it on its disk. Empty: not said.
+	Signer   string `cbor:"3,keyasint,omitempty"`
+	Believes string `cbor:"4,keyasint,omitempty"`
 }
 
 // Complete says: this member has synced all content that rows made at or

@@ -46,8 +46,11 @@ func init() {
 		"drain":         (*script).drain,
 		"hand-over":     (*script).handOver,
 		"member-cert": func(s *script, a args) string {
-			return s.apply(KindMemberCert, MemberCert{Member: s.member(a.word(0)), Serial: a.word(1)})
+			return s.apply(KindMemberCert, MemberCert{Member: s.member(a.word(0)), Serial: a.word(1), Signer: a.get("signer", ""), Believes: a.get("believes", "")})
 		},
+		"recover":      (*script).recovered,
+		"content-lost": (*script).contentLost,
+		"ca":           (*script).changeCA,
 		"member-set": func(s *script, a args) string {
 			c := MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")}
 			if site := a.get("site", ""); site != "" {
@@ -349,6 +352,30 @@ func (s *script) handOver(a args) string {
 		h.After = uint64(s.int(a.get("after", "")))
 	}
 	return s.apply(KindHandOver, h)
+}
+
+// recovered m3 generation=2: the configuration comes before it.
+func (s *script) recovered(a args) string {
+	return s.apply(KindRecover, Recover{Survivor: s.member(a.word(0)), Generation: uint64(s.int(a.get("generation", "2"))),
+		Certain: uint64(s.int(a.get("certain", "7"))), Reason: a.get("reason", "")})
+}
+
+// contentLost A B; with found=m2, m2 has it after all.
+func (s *script) contentLost(a args) string {
+	c := ContentLost{IDs: s.idList(a.words), Reason: a.get("reason", "")}
+	if a.has("found") {
+		c.Found = s.member(a.get("found", ""))
+	}
+	return s.apply(KindContentLost, c)
+}
+
+// changeCA rotate new was=old; use new; finish new now.
+func (s *script) changeCA(a args) string {
+	c := CAChange{Op: a.word(0), Pin: a.word(1), WasPin: a.get("was", ""), Now: a.word(2) == "now"}
+	if c.Op == CARotate && c.Pin != "" {
+		c.CA, c.CAKey = []byte("ca "+c.Pin), []byte("key "+c.Pin)
+	}
+	return s.apply(KindCA, c)
 }
 
 func (s *script) configure(a args) string {

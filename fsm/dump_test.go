@@ -15,7 +15,7 @@ func (s *script) dump(a args) string {
 	show, ok := map[string]func(*View, args) string{
 		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
 		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
-		"formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "history": s.dumpHistory, "health": s.dumpHealth,
+		"ca": s.dumpCA, "lost": s.dumpLost, "formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "history": s.dumpHistory, "health": s.dumpHealth,
 		"since": s.dumpSince, "held": s.dumpHeld, "params": s.dumpParams, "requests": s.dumpRequests, "directory": s.dumpDirectory,
 	}[a.word(0)]
 	if ok {
@@ -67,7 +67,7 @@ func (s *script) line(m *Message) string {
 	for _, f := range []struct {
 		word string
 		set  bool
-	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"suspended", m.Suspended}, {"held", m.Held},
+	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"given-up", m.GivenUp}, {"suspended", m.Suspended}, {"held", m.Held},
 		{"expanding", m.Expanding}, {"primary-end=" + clock(m.PrimaryEnd), m.PrimaryEnd != 0},
 		{fmt.Sprintf("request=%d", m.Request), m.Request != 0}, {"lost-by=" + name(m.LostBy), m.LostBy != 0}, {fmt.Sprintf("pinned=%d", m.Pinned), m.Pinned != 0},
 		{"recategorized", m.Recategorized}, {"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
@@ -184,7 +184,34 @@ func (s *script) dumpBoundary(v *View, _ args) string {
 	if b.NextAt != 0 {
 		next = fmt.Sprintf(" next=%s at=%d prev=%d", namesOf(b.Next), b.NextAt, b.NextPrev)
 	}
-	return fmt.Sprintf("%s opened=%v voters=%s learners=%s term=%d leader=%s", b.Boundary, b.Opened, namesOf(b.Voters), namesOf(b.Learners), b.Term, name(b.Leader)) + next
+	return fmt.Sprintf("%s opened=%v voters=%s learners=%s term=%d leader=%s", b.Boundary, b.Opened, namesOf(b.Voters), namesOf(b.Learners), b.Term, name(b.Leader)) + next + generation(b)
+}
+
+// generation is what a boundary has that was recovered.
+func generation(b Boundary) string {
+	if b.Recovery == nil {
+		return ""
+	}
+	return fmt.Sprintf(" generation=%d since %s by %s certain=%d (%s)", b.Generation, clock(b.Recovery.At), name(b.Recovery.Survivor), b.Recovery.Certain, b.Recovery.Reason)
+}
+
+func (s *script) dumpCA(v *View, _ args) string {
+	b, _ := v.Boundary()
+	out := fmt.Sprintf("signs=%q sealed=%q", b.CA, b.CAKey)
+	if r := b.Rotation; r != nil {
+		out += fmt.Sprintf(" pin=%s was=%s other=%q sealed=%q used=%v since=%s", r.Pin, r.WasPin, r.CA, r.CAKey, r.Used, clock(r.Since))
+	}
+	for m := range v.Members() {
+		out += fmt.Sprintf("\n%s believes=%s signer=%s", name(m.ID), m.Believes, m.Signer)
+	}
+	return out
+}
+
+func (s *script) dumpLost(v *View, _ args) (out string) {
+	for m := range v.Lost() {
+		out += fmt.Sprintf("%s at %s\n", s.names[m.ID], namesOf(m.Holders))
+	}
+	return out
 }
 
 func (s *script) dumpDue(v *View, a args) (out string) {

@@ -44,6 +44,9 @@ const (
 	KindHandOver      Kind = 36 // HandOver: a draining member gives its messages away
 	KindMemberSet     Kind = 37 // MemberSet: a member has another address
 	KindMemberCert    Kind = 38 // MemberCert: a member has renewed its certificate
+	KindRecover       Kind = 39 // Recover: another generation, of one member
+	KindContentLost   Kind = 40 // ContentLost: content that no member has any more, or again
+	KindCA            Kind = 41 // CAChange: a step of the exchange of the CA
 	KindActivate      Kind = 48 // Activate: another copy of a database is the active one
 	KindHealth        Kind = 49 // Health: what the majority finds of copies
 	KindRequestAdd    Kind = 50 // RequestAdd: a resubmit request is made

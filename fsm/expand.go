@@ -58,7 +58,7 @@ func (t *tx) expandPiece(e *edit) {
 	p.Envelope = e.Envelope
 	p.Envelope.Recipients = nil
 	p.Trace, p.Fields, p.Accepted = e.Trace, e.Fields, e.Accepted
-	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting
+	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting, p.GivenUp = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting, e.GivenUp
 	p.Parent, p.Held, p.Request, p.Origin = e.ID, true, e.Request, e.Origin
 	kind := EventReceive
 	if p.Request != 0 {

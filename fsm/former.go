@@ -14,10 +14,10 @@ type Former struct {
 	ID     mail.MemberID `cbor:"1,keyasint" json:"id"`
 	Name   string        `cbor:"2,keyasint" json:"name"`
 	Serial string        `cbor:"3,keyasint,omitempty" json:"serial"` // of its last certificate
-	How    string        `cbor:"4,keyasint" json:"how"`              // HowReplaced, HowRemoved
+	How    string        `cbor:"4,keyasint" json:"how"`              // HowReplaced, HowRemoved, HowLost
 	Joined mail.Time     `cbor:"5,keyasint,omitempty" json:"joined,omitzero"`
 	At     mail.Time     `cbor:"6,keyasint" json:"at"`                      // since when
-	Heir   mail.MemberID `cbor:"7,keyasint,omitempty" json:"heir,omitzero"` // replaced: who has its name now
+	Heir   mail.MemberID `cbor:"7,keyasint,omitempty" json:"heir,omitzero"` // replaced, lost: who has its name now
 	By     string        `cbor:"8,keyasint,omitempty" json:"by,omitempty"`
 	Reason string        `cbor:"9,keyasint,omitempty" json:"reason,omitempty"`
 	Lost   bool          `cbor:"10,keyasint,omitempty" json:"lost,omitempty"` // it was not drained: its Safety Net went with it
@@ -31,6 +31,7 @@ func (f *Former) lost() bool { return f.Lost || f.How == HowReplaced }
 const (
 	HowReplaced = "replaced" // its disk was lost, and a new directory has its name
 	HowRemoved  = "removed"
+	HowLost     = "lost" // with the majority, before the boundary was recovered
 )
 
 // MemberRemove takes a member out of the boundary. One that is up is drained
@@ -105,7 +106,7 @@ func (t Tables) Gaps() iter.Seq[Former] {
 	held := t.Applied().Time.Add(-p.SafetyNetHoldTime - p.MessageExpirationTimeout)
 	return func(yield func(Former) bool) {
 		for f := range t.Formers() {
-			if f.How == HowReplaced && f.At > held && !yield(f) {
+			if f.How != HowRemoved && f.At > held && !yield(f) {
 				return
 			}
 		}

@@ -19,6 +19,7 @@ const (
 	tabExpiry     = 'e' // index: time, id: when something of the row has been held long enough, less the hold time
 	tabFormer     = 'f' // queue database id: members that are none any more
 	tabMember     = 'g' // queue database id
+	tabLost       = 'h' // index: id: messages whose content was given up
 	tabMessageID  = 'i' // index: hash of the Message-ID, id
 	tabQueueStop  = 'j' // destination: suspended
 	tabToken      = 'k' // hash
@@ -117,6 +118,9 @@ func (m *Message) indexes() []key {
 	}
 	if m.Pinned != 0 {
 		ks = append(ks, tab(tabPinned).u64(m.Pinned).id(m.ID))
+	}
+	if m.GivenUp {
+		ks = append(ks, tab(tabLost).id(m.ID))
 	}
 	if m.Fields.MessageID != "" {
 		ks = append(ks, tab(tabMessageID).u64(messageIDHash(m.Fields.MessageID)).id(m.ID))

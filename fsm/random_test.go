@@ -276,7 +276,7 @@ func (w *world) databases() {
 // membership changes who is there: members are replaced, drained and removed,
 // and voters announced.
 func (w *world) membership() {
-	n := w.rng.IntN(8)
+	n := w.rng.IntN(10)
 	if n == 2 && w.settleVoters() <= 3 {
 		n = 0 // else soon nobody is left
 	}
@@ -315,7 +315,29 @@ func (w *world) membership() {
 		w.do(KindVotersAbort, VotersAbort{At: b.NextAt, Term: w.term})
 	case 7:
 		w.settleVoters()
+	case 8:
+		c := ContentLost{IDs: []mail.ID{w.id(), w.id()}}
+		if w.chance(2) {
+			c.Found = w.member()
+		}
+		w.do(KindContentLost, c)
+	case 9:
+		w.generation()
 	}
+}
+
+// generation recovers the boundary, mostly in vain, and exchanges its CA.
+func (w *world) generation() {
+	if w.chance(3) {
+		self := w.member()
+		if m, ok := w.memberRow(self); ok && m.Retired == 0 {
+			w.voters([]mail.MemberID{self}, nil)
+		}
+		w.do(KindRecover, Recover{Survivor: self, Generation: uint64(1 + w.rng.IntN(4))})
+		w.do(KindMemberUp, MemberChange{Member: self, Addr: "a"})
+	}
+	w.do(KindMemberCert, MemberCert{Member: w.member(), Signer: []string{"", "old", "new"}[w.rng.IntN(3)], Believes: []string{"", "old", "new"}[w.rng.IntN(3)]})
+	w.do(KindCA, CAChange{Op: []string{CARotate, CAUse, CAFinish}[w.rng.IntN(3)], Pin: []string{"old", "new"}[w.rng.IntN(2)], CA: []byte{1}, CAKey: []byte{2}, Now: w.chance(2)})
 }
 
 func (w *world) memberRow(id mail.MemberID) (Member, bool) {

@@ -15,7 +15,7 @@ func (t *tx) resubmit(r *requestEdit, c choice) {
 	e.Envelope = mail.Envelope{ReversePath: c.m.Envelope.ReversePath, Recipients: c.envelope, EightBit: c.m.Envelope.EightBit, UTF8: c.m.Envelope.UTF8}
 	e.Trace, e.Fields = c.m.Trace, c.m.Fields
 	e.Request, e.Origin, e.Recategorized, e.Recipients = r.ID, c.origin, c.recategorized, c.to
-	e.Primary = c.by.id
+	e.Primary, e.GivenUp = c.by.id, c.m.GivenUp
 	has := func(m Member) bool { return m.has(c.m) }
 	e.Shadow = t.chooseShadow(e.Primary, c.m.Content.ID, has)
 	s := t.Settings()

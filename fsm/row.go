@@ -44,6 +44,8 @@ type Message struct {
 	// A resubmission: its recipients are those to whom its envelope led then,
 	// not those who had it.
 	Recategorized bool `cbor:"43,keyasint,omitempty"`
+
+	GivenUp bool `cbor:"48,keyasint,omitempty"` // nobody had its content any more: only Holders have it, if any
 }
 
 // Active reports whether the message still has to be delivered to somebody.
@@ -152,6 +154,8 @@ type Member struct {
 	Starts   uint64        `cbor:"40,keyasint,omitempty"` // highest start counter that it has reported
 	// CompleteActive is Complete for active messages alone.
 	CompleteActive uint64 `cbor:"41,keyasint,omitempty"`
+	Believes       string `cbor:"50,keyasint,omitempty"` // pin of the newest CA that it has on disk
+	Signer         string `cbor:"51,keyasint,omitempty"` // pin of the CA that signed its certificate
 }
 
 // Takes reports whether something may be given to the member: it is up, and to
@@ -173,8 +177,10 @@ const (
 // complete for active messages says nothing of one that is finished, though it
 // was active then: who held nothing of it may come to hold its Safety Net entry.
 func (m *Member) has(msg *Message) bool {
-	return m.Complete >= msg.ID.Index() || slices.Contains(msg.Holders, m.ID) ||
-		msg.Active() && m.CompleteActive >= msg.ID.Index()
+	if slices.Contains(msg.Holders, m.ID) {
+		return true
+	}
+	return !msg.GivenUp && (m.Complete >= msg.ID.Index() || msg.Active() && m.CompleteActive >= msg.ID.Index())
 }
 
 // Boundary is the one row about the boundary as a whole.
@@ -203,6 +209,8 @@ type Boundary struct {
 	HoldSince  mail.Time       `cbor:"55,keyasint,omitempty"` // the quorum came back after a silence, and nothing of the Safety Net expires: see Held
 	SilentFrom mail.Time       `cbor:"56,keyasint,omitempty"` // when that silence began
 	HeldFrom   mail.Time       `cbor:"57,keyasint,omitempty"` // what was delivered before may have expired under a shorter hold time
+	Recovery   *Recovery       `cbor:"40,keyasint,omitempty"` // how this generation began; nil: the first
+	Rotation   *CARotation     `cbor:"41,keyasint,omitempty"` // exchange of the CA under way
 }
 
 // Database is a mailbox database.

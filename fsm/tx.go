@@ -97,6 +97,9 @@ func init() {
 		KindRequestAdd:    handler((*tx).requestAdd),
 		KindAdvance:       handler((*tx).advance),
 		KindRequestChange: handler((*tx).requestChange),
+		KindRecover:       handler((*tx).recover),
+		KindContentLost:   handler((*tx).contentLost),
+		KindCA:            handler((*tx).changeCA),
 		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),
 	}
 }

@@ -214,6 +214,9 @@ func (b *Batch) Commit() {
 	_ = b.b.Close()
 }
 
+// Discard releases the batch without its changes.
+func (b *Batch) Discard() { _ = b.b.Close() }
+
 func (b *Batch) check(err error) {
 	if err != nil {
 		b.fatal(fmt.Errorf("write state: %w", err))
