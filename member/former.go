@@ -9,11 +9,13 @@ import (
 
 	"mailraft/cluster"
 	"mailraft/cluster/pki"
+	"mailraft/cluster/port"
+	"mailraft/fsm"
 	"mailraft/mail"
 )
 
 // ErrFormer refuses a queue database id that is no member any more.
-var ErrFormer = errors.New("is no member of this boundary any more: to come back, empty its data directory and join with a token")
+var ErrFormer = errors.New("is no member of this boundary any more")
 
 // allow is asked at every handshake of the cluster port, on both sides.
 func (m *Member) allow(peer pki.Identity) error {
@@ -23,9 +25,22 @@ func (m *Member) allow(peer pki.Identity) error {
 	v := m.fsm.View()
 	defer v.Close()
 	if f, was := v.Former(peer.Member); was {
-		return fmt.Errorf("%s (%s) was %s and %w", f.Name, f.ID, f.How, ErrFormer)
+		return port.Gone(fmt.Errorf("%s (%s) was %s and %w; join anew with: mailraft boundary token%s", f.Name, f.ID, f.How, ErrFormer, replacing(f)))
 	}
 	return nil
+}
+
+// replacing is what makes a token bring a former member back under its name.
+func replacing(f fsm.Former) string {
+	if f.How == fsm.HowRemoved {
+		return "" // its name is free
+	}
+	return " --replace " + f.Name
+}
+
+// gone is told that a member of the boundary knows this one as a former one.
+func (m *Member) gone(peer pki.Identity, reason error) {
+	m.disown(fmt.Errorf("%s refuses it for ever: %w: %w", peer.Name, reason, ErrUnusable))
 }
 
 // followFormers closes what former members have open, as soon as this member

@@ -1,6 +1,8 @@
 package member
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"mailraft/fsm"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/go-hclog"
 )
 
 // What a member reports reaches the state, and one that says less later is
@@ -34,7 +37,6 @@ func TestHelloRefusesWhatWentBack(t *testing.T) {
 		{"as it should be", func(*greeting) {}, ""},
 		{"another connection", func(*greeting) {}, ""},
 		{"new here", func(g *greeting) { g.Generation = 0 }, ""},
-		{"of an earlier generation", func(g *greeting) { g.Generation = 7 }, "generation 7"},
 		{"its log ends too early", func(g *greeting) { g.Last = row.Commit - 1 }, "was set back"},
 		{"started less often than it said", func(g *greeting) { g.Starts = row.Starts - 1 }, "runs twice"},
 		{"a copy beside it", func(g *greeting) { g.Process = [16]byte{2} }, "from a copy"},
@@ -56,8 +58,56 @@ func TestHelloRefusesWhatWentBack(t *testing.T) {
 		t.Error("nonsense was understood")
 	}
 	var own greeting
-	if err := cbor.Unmarshal(newHello(m.Engine).Hello(), &own); err != nil || own.Generation != 1 || own.Last < row.Commit || own.Starts < row.Starts {
+	if err := cbor.Unmarshal(newHello(m.Engine).Hello(peer), &own); err != nil || own.Generation != 1 || own.Last < row.Commit || own.Starts < row.Starts || own.Yours.Commit < row.Commit {
 		t.Errorf("says %+v of itself, %v; reported %d", own, err, row.Commit)
+	}
+}
+
+// A member learns from others that it must not go on; those of an earlier
+// generation know nothing of it.
+func TestBehind(t *testing.T) {
+	peer := pki.Identity{Role: pki.RoleMember, Member: 2, Name: "m2"}
+	own := greeting{Generation: 2, Starts: 5, Last: 100}
+	for _, c := range []struct {
+		name   string
+		theirs greeting
+		want   string
+	}{
+		{"nothing on record", greeting{Generation: 2}, ""},
+		{"as it was", greeting{Generation: 2, Yours: record{Commit: 100, Starts: 5}}, ""},
+		{"set back", greeting{Generation: 2, Yours: record{Commit: 101, Starts: 5}}, "its log ends at 100, and m2 knows that it had 101"},
+		{"an earlier start", greeting{Generation: 2, Yours: record{Commit: 90, Starts: 6}}, "start 5, and m2 knows of start 6"},
+		{"a later generation", greeting{Generation: 3}, "recovered without it"},
+	} {
+		err := behind(peer, own, c.theirs)
+		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// A directory that was disowned is not opened again, and says why and what to do.
+func TestDisowned(t *testing.T) {
+	c := Config{Name: "m1", Hostname: "m1.example.test", Dir: t.TempDir()}
+	c.SMTP.Listen, c.Cluster.Listen, c.HTTP.Listen = freeAddr(t), freeAddr(t), freeAddr(t)
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := Init(c, "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stopped error
+	e := newEngine(c, id, hclog.NewNullLogger(), func(err error) { stopped = err })
+	e.disown(fmt.Errorf("it was set back: %w", ErrUnusable))
+	if !errors.Is(stopped, ErrUnusable) || ExitCode(stopped) != 78 {
+		t.Errorf("stopped with %v", stopped)
+	}
+	for range 2 {
+		_, err = Start(c, hclog.NewNullLogger(), nil)
+		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "it was set back") || !strings.Contains(err.Error(), "boundary token --replace m1") {
+			t.Errorf("started: %v", err)
+		}
 	}
 }
 

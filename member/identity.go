@@ -25,6 +25,9 @@ type Identity struct {
 	Boundary string        `json:"boundary"`
 	Addr     string        `json:"address"`
 	Starts   uint64        `json:"starts"` // how often the directory was opened
+	// Generation is that of the boundary when this member joined it: until it
+	// has the state it must not listen to members of an earlier one.
+	Generation uint64 `json:"generation,omitempty"`
 
 	dir         string
 	credentials atomic.Pointer[port.Credentials]
@@ -72,6 +75,9 @@ func openIdentity(dir string) (*Identity, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	if err := usable(d); err != nil {
+		return nil, err
 	}
 	id := &Identity{dir: d}
 	if err := json.Unmarshal(b, id); err != nil {

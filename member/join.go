@@ -41,6 +41,8 @@ type joinAnswer struct {
 	Cert     []byte `cbor:"3,keyasint"`
 	CA       []byte `cbor:"4,keyasint"`
 	Secret   []byte `cbor:"5,keyasint"`
+	// Generation of the boundary, as of the member that answers.
+	Generation uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // Join makes this host a member of the boundary that the token is from. The
@@ -79,7 +81,7 @@ func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, err
 	if pki.Pin(a.CA) != token.Pin() {
 		return nil, fmt.Errorf("join at %s: it handed out another CA than it proved to have", addr)
 	}
-	id.Boundary = a.Boundary
+	id.Boundary, id.Generation = a.Boundary, a.Generation
 	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: pki.EncodeCert(a.CA), fileSecret: a.Secret}); err != nil {
 		return nil, err
 	}
@@ -170,7 +172,7 @@ func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
 		return joinAnswer{}, errors.New(a.Refused.Text)
 	}
 	m.log.Info("member joined", "member", req.Member.Name, "address", req.Member.Addr)
-	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret}, nil
+	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret, Generation: b.Generation}, nil
 }
 
 func serialOf(certDER []byte) (string, error) {

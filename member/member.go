@@ -41,7 +41,7 @@ func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error)
 	if fatal == nil {
 		fatal = func(err error) {
 			log.Error("this member cannot go on, and stops", "error", c.remedy(err))
-			os.Exit(1)
+			os.Exit(ExitCode(err))
 		}
 	}
 	m := &Member{Engine: newEngine(c, nil, log, fatal), started: time.Now()}
@@ -79,7 +79,7 @@ func (m *Member) openDirectory() error {
 
 func (m *Member) openCluster() (err error) {
 	m.port, err = port.Listen(port.Config{Addr: m.cfg.Cluster.Listen, Credentials: func() port.Credentials { return *m.id.credentials.Load() },
-		Allow: m.allow, Now: cluster.WallTime, Logger: m.log.Named("port")})
+		Allow: m.allow, Gone: m.gone, Now: cluster.WallTime, Logger: m.log.Named("port")})
 	if err != nil {
 		return fmt.Errorf("open cluster port %s: %w", m.cfg.Cluster.Listen, err)
 	}

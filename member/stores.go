@@ -27,15 +27,23 @@ func (c *Config) path(names ...string) string {
 	return filepath.Join(append([]string{c.Dir}, names...)...)
 }
 
+// joinAnew is the way back for a directory that must not be used.
+func (c *Config) joinAnew() string {
+	return fmt.Sprintf("This member joins anew, as a new one:"+
+		" on another member run \"mailraft boundary token --replace %s\"; here move %s away (what is below %s may stay, it is used again),"+
+		" run \"mailraft boundary join\" with that token, and start it.", c.Name, c.Dir, c.path(dirContent))
+}
+
 // remedy says what to do about a directory that cannot be used any more. The
 // others have everything that this member promised; what it must not do is to
 // come back with less than it promised, under the same identity.
 func (c *Config) remedy(err error) error {
+	if errors.Is(err, ErrUnusable) {
+		return fmt.Errorf("%w\n%s", err, c.joinAnew())
+	}
 	for _, e := range []error{state.ErrDamaged, raftlog.ErrDamaged, raftlog.ErrApart} {
 		if errors.Is(err, e) {
-			return fmt.Errorf("%w\nThis data directory must not be used again; the other members have what was in it. This member joins anew, as a new one:"+
-				" on another member run \"mailraft boundary token --replace %s\"; here move %s away, run \"mailraft boundary join\" with that token, and start it."+
-				" \"mailraft verify --dir %s\" shows what is damaged", err, c.Name, c.Dir, c.Dir)
+			return fmt.Errorf("%w\nThis data directory must not be used again; the other members have what was in it. %s \"mailraft verify --dir %s\" shows what is damaged", err, c.joinAnew(), c.Dir)
 		}
 	}
 	return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"mailraft/cluster/pki"
@@ -15,6 +16,20 @@ import (
 // ErrRefused is what Dial returns, with the other side's reason, when the
 // handshake went well but the connection was not taken.
 var ErrRefused = errors.New("refused by the other side")
+
+// ErrGone is a refusal for ever: who is refused is nobody any more. It crosses
+// the wire, as a word in front of the reason.
+var ErrGone = errors.New("gone")
+
+const goneWord = "gone: "
+
+// Gone makes a reason an ErrGone.
+func Gone(reason error) error { return gone{reason} }
+
+type gone struct{ error }
+
+func (g gone) Unwrap() error        { return g.error }
+func (g gone) Is(target error) bool { return target == ErrGone }
 
 // Conn is a connection of the cluster port.
 //
@@ -86,6 +101,9 @@ func (c *Conn) welcome() error {
 func (c *Conn) refuse(reason error) error {
 	if c.proto != API {
 		text := reason.Error()
+		if errors.Is(reason, ErrGone) {
+			text = goneWord + text
+		}
 		text = text[:min(len(text), 255)]
 		c.Write(append([]byte{byte(len(text))}, text...)) // the connection is closed next, whatever comes of it
 	}
@@ -106,6 +124,9 @@ func (c *Conn) readWelcome() error {
 	text := b[1 : 1+int(b[0])]
 	if _, err := io.ReadFull(c, text); err != nil {
 		return ErrRefused
+	}
+	if reason, ok := strings.CutPrefix(string(text), goneWord); ok {
+		return Gone(fmt.Errorf("%w: %q", ErrRefused, reason))
 	}
 	return fmt.Errorf("%w: %q", ErrRefused, text)
 }

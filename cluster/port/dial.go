@@ -68,6 +68,9 @@ func dial(ctx context.Context, p *Port, addr string, cfg *tls.Config, allow func
 	}
 	if err != nil {
 		c.abort()
+		if p != nil && errors.Is(err, ErrGone) {
+			p.cfg.Gone(c.peer, err)
+		}
 		return nil, err
 	}
 	return c, nil

@@ -45,7 +45,9 @@ type Config struct {
 	Credentials func() Credentials       // asked at every handshake
 	Allow       func(pki.Identity) error // asked at every handshake, on both sides; nil allows all
 	Now         func() time.Time         // by which certificates are over; nil is the wall clock
-	Logger      hclog.Logger
+	// Gone is told that a member whom Allow lets pass has refused us with ErrGone.
+	Gone   func(peer pki.Identity, reason error)
+	Logger hclog.Logger
 	// HandshakeTimeout is how long a handshake may take in all; 0 is 5 s.
 	HandshakeTimeout time.Duration
 	// HandshakesMax is how many incoming handshakes may be under way; 0 is 256.
@@ -78,6 +80,9 @@ func Listen(cfg Config) (*Port, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Gone == nil {
+		cfg.Gone = func(pki.Identity, error) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()

@@ -238,12 +238,19 @@ func TestRemovedMemberIsRefusedOnBothSides(t *testing.T) {
 	var removed atomic.Bool
 	allow := func(id pki.Identity) error {
 		if removed.Load() && id.Name == "m2" {
-			return errors.New("m2 was removed from the boundary")
+			return port.Gone(errors.New("m2 was removed from the boundary"))
 		}
 		return nil
 	}
 	one := b.Open(1, func(c *port.Config) { c.Allow = allow })
-	two := b.Open(2)
+	var gone atomic.Int32
+	two := b.Open(2, func(c *port.Config) {
+		c.Gone = func(peer pki.Identity, reason error) {
+			if peer.Name == "m1" && errors.Is(reason, port.ErrGone) {
+				gone.Add(1)
+			}
+		}
+	})
 	echo(t, one, port.Link)
 	echo(t, two, port.Link)
 	in, err := dial(two, one, port.Link)
@@ -262,8 +269,11 @@ func TestRemovedMemberIsRefusedOnBothSides(t *testing.T) {
 		}
 	}
 	_, err = dial(two, one, port.Link)
-	if !errors.Is(err, port.ErrRefused) || !strings.Contains(err.Error(), "m2 was removed") {
+	if !errors.Is(err, port.ErrRefused) || !errors.Is(err, port.ErrGone) || !strings.Contains(err.Error(), "m2 was removed") {
 		t.Errorf("it dials: %v", err)
+	}
+	if gone.Load() != 1 {
+		t.Error("it was not told that it is gone")
 	}
 	if _, err := dial(one, two, port.Link); err == nil || !strings.Contains(err.Error(), "m2 was removed") {
 		t.Errorf("it is dialled: %v", err)

@@ -18,18 +18,18 @@ var ErrRefused = errors.New("raft connection refused by the other side")
 
 // Hello is what both sides of a Raft connection tell each other before
 // anything else. The dialling side sends its own; the listening side checks
-// it, and answers with a refusal or with its own, which the dialling side
-// checks in turn.
+// it, and answers with its own, behind a refusal or without one, which the
+// dialling side checks in turn: it may learn from it what is wrong with itself.
 type Hello interface {
-	// Hello is what this member says of itself now, 1 KiB at most.
-	Hello() []byte
+	// Hello is what this member says now to such a peer, 1 KiB at most.
+	Hello(peer pki.Identity) []byte
 	// Check says why nothing is to be said to, or heard from, such a peer.
 	Check(peer pki.Identity, hello []byte) error
 }
 
 // sayHello is the dialling side.
 func sayHello(c net.Conn, h Hello) error {
-	if err := writeHello(c, h.Hello()); err != nil {
+	if err := writeHello(c, h.Hello(peer(c))); err != nil {
 		return err
 	}
 	var verdict [256]byte
@@ -39,6 +39,9 @@ func sayHello(c net.Conn, h Hello) error {
 	if n := verdict[0]; n != 0 {
 		if _, err := io.ReadFull(c, verdict[1:1+int(n)]); err != nil {
 			return ErrRefused
+		}
+		if theirs, err := readHello(c); err == nil {
+			_ = h.Check(peer(c), theirs) // for what follows from it here: it is refused anyway
 		}
 		return fmt.Errorf("%w: %q", ErrRefused, verdict[1:1+int(n)])
 	}
@@ -59,12 +62,13 @@ func hearHello(c net.Conn, h Hello) error {
 		text := reason.Error()
 		text = text[:min(len(text), 255)]
 		c.Write(append([]byte{byte(len(text))}, text...)) // it is closed next, whatever comes of it
+		_ = writeHello(c, h.Hello(peer(c)))
 		return reason
 	}
 	if _, err := c.Write([]byte{0}); err != nil {
 		return fmt.Errorf("accept hello: %w", err)
 	}
-	return writeHello(c, h.Hello())
+	return writeHello(c, h.Hello(peer(c)))
 }
 
 func writeHello(w io.Writer, hello []byte) error {

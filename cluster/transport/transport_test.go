@@ -296,14 +296,14 @@ type generation struct {
 	seen chan string
 }
 
-func (g *generation) Hello() []byte { return []byte{g.own} }
+func (g *generation) Hello(pki.Identity) []byte { return []byte{g.own} }
 
 func (g *generation) Check(peer pki.Identity, hello []byte) error {
 	select {
 	case g.seen <- peer.Name:
 	default:
 	}
-	if !bytes.Equal(hello, g.Hello()) {
+	if !bytes.Equal(hello, g.Hello(peer)) {
 		return errors.New("a member of an old generation must join anew")
 	}
 	return nil
@@ -333,6 +333,9 @@ func TestHello(t *testing.T) {
 		}
 		if name := <-g1.seen; name != "m2" {
 			t.Errorf("checked %q", name)
+		}
+		if name := <-g2.seen; name != "m1" { // also where it was refused: it may learn why
+			t.Errorf("the dialling side checked %q", name)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func serve(cfg member.Config, log hclog.Logger) error {
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	for {
 		m, err := member.Start(cfg, log, nil)
-		if errors.Is(err, member.ErrNoIdentity) {
+		if errors.Is(err, member.ErrNoIdentity) || errors.Is(err, member.ErrUnusable) {
 			return badConfiguration(err)
 		}
 		if err != nil {

@@ -3,16 +3,18 @@
 package e2e
 
 import (
-	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"mailraft/internal/loopback"
 )
 
-// A member's disk image is restored: the others refuse it, and its log and
-// theirs name the way back, which works.
+// A member's disk image is restored: it learns that from the others, and stops
+// for good with the way back in the text, which works.
 func TestDirectorySetBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
@@ -36,20 +38,7 @@ func TestDirectorySetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.back(m)
-	b.eventually("the member is refused, with the remedy", func() error {
-		text, err := os.ReadFile(filepath.Join(b.Members[0].Dir, "mailraft.log"))
-		if err == nil && !strings.Contains(string(text), "set back") {
-			err = errors.New("nothing of it in the log")
-		}
-		if err == nil && !strings.Contains(string(text), "boundary token --replace m3") {
-			err = errors.New("no remedy in the log")
-		}
-		return err
-	})
-	time.Sleep(3 * time.Second)
-	if err := m.Ready(b.ctx); err == nil {
-		t.Error("it takes mail")
-	}
+	b.stopsForGood(m, "set back", "boundary token --replace m3")
 	if err := b.Replace(b.ctx, m); err != nil {
 		t.Fatal(err)
 	}
@@ -58,4 +47,26 @@ func TestDirectorySetBack(t *testing.T) {
 	stop()
 	b.audit(s.Ledger)
 	b.sameState()
+}
+
+// stopsForGood waits until a member has ended by itself, and starts it again:
+// it ends at once, with the exit code of a bad configuration, and says why.
+func (b *boundary) stopsForGood(m *loopback.Member, words ...string) {
+	b.t.Helper()
+	b.eventually(m.Name+" stops", func() error {
+		if m.Running() {
+			return errNotYet
+		}
+		return nil
+	})
+	cmd := exec.CommandContext(b.ctx, exe, "serve", "--config", m.Config)
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 78 {
+		b.t.Errorf("started again, %s ends with %d:\n%s", m.Name, code, out)
+	}
+	for _, w := range words {
+		if !strings.Contains(string(out), w) {
+			b.t.Errorf("%q is not in what %s says:\n%s", w, m.Name, out)
+		}
+	}
 }
