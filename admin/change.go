@@ -38,7 +38,7 @@ type Change struct {
 type ChangeItem struct {
 	Kind   string `json:"kind"` // message, queue, parameter, domain, mailbox, group, database, copy, member, request
 	Name   string `json:"name"`
-	Action string `json:"action"` // add, set, remove, retry, delete, suspend, resume, cancel, report, skip, none
+	Action string `json:"action"` // add, set, remove, retry, delete, suspend, resume, cancel, report, give-up, skip, none
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
 	Reason string `json:"reason,omitempty"` // skip: why

@@ -39,6 +39,16 @@ type Proposer interface {
 // Contents opens stored content, from a peer if this member lacks it.
 type Contents interface {
 	Open(ctx context.Context, id mail.ContentID) (io.ReadSeekCloser, error)
+	// Unheld are the messages whose content no member has but, perhaps, one.
+	Unheld(ctx context.Context, but mail.MemberID) ([]Unheld, error)
+}
+
+// Unheld is a message whose content is not there.
+type Unheld struct {
+	ID     mail.ID `json:"id"`
+	Sender string  `json:"sender"`
+	Size   int64   `json:"size"`
+	Active bool    `json:"active"` // still to be delivered
 }
 
 // Host is the member that the API runs on.

@@ -24,16 +24,17 @@ import (
 // boundary is a state machine whose log the test writes, with three members
 // that are up and everything that the API wants of a member.
 type boundary struct {
-	t     *testing.T
-	f     *fsm.FSM
-	mu    sync.Mutex
-	index uint64
-	now   mail.Time
+	t      *testing.T
+	f      *fsm.FSM
+	mu     sync.Mutex
+	index  uint64
+	now    mail.Time
 
 	lost   bool // no quorum
 	status MemberStatus
 	checks []Check
 	hashes []MemberHash
+	unheld []Unheld
 	bytes  map[mail.ContentID]string
 }
 
@@ -182,6 +183,8 @@ func (b *boundary) Open(_ context.Context, id mail.ContentID) (io.ReadSeekCloser
 	}
 	return closer{bytes.NewReader([]byte(s))}, nil
 }
+
+func (b *boundary) Unheld(context.Context, mail.MemberID) ([]Unheld, error) { return b.unheld, nil }
 
 func (b *boundary) Status(context.Context) MemberStatus { return b.status }
 func (b *boundary) Ready() []Check                      { return b.checks }

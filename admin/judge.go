@@ -51,6 +51,12 @@ func (v *verdict) boundary(st *Status, minVoters int) {
 	case b.Tolerance == 0:
 		v.say(Degraded, "%d voters: none may fail", b.Voters)
 	}
+	switch {
+	case b.Opened && b.Voters < minVoters && b.Voters == 1:
+		v.say(Critical, "UNPROTECTED: one voter, and min-voters is %d: what is acknowledged is in the log of one disk", minVoters)
+	case b.Opened && b.Voters < minVoters:
+		v.say(Degraded, "%d voters, fewer than min-voters (%d)", b.Voters, minVoters)
+	}
 	if !b.Opened {
 		v.say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
 	}

@@ -37,6 +37,8 @@ func gapsOf(v *fsm.View) []Gap {
 type MemberOrder struct {
 	Order
 	Now     bool   `json:"now,omitempty"`     // remove: without draining first
+	Dead    bool   `json:"dead,omitempty"`    // remove: it is lost for good, and what only it had with it
+	Consent string `json:"consent,omitempty"` // dead: its name, where something is lost with it
 	Address string `json:"address,omitempty"` // set: cluster address
 }
 
@@ -95,6 +97,12 @@ func (s *Server) changeMember(r *http.Request, v *fsm.View, o MemberOrder) (p pl
 	case "remove":
 		st = step{fsm.KindMemberRemove, fsm.MemberRemove{Member: m.ID, Now: o.Now, By: o.By, Reason: o.Reason}}
 		p.warnings = append(p.warnings, lessRedundant(v, m)...)
+		if o.Dead {
+			if err := s.giveUp(r.Context(), &p, m, o); err != nil {
+				return p, err
+			}
+			st.body = fsm.MemberRemove{Member: m.ID, Now: true, By: o.By, Reason: o.Reason}
+		}
 	case "set":
 		if o.Address == "" {
 			return p, malformed("nothing to set: say which address")
@@ -112,6 +120,45 @@ func (s *Server) changeMember(r *http.Request, v *fsm.View, o MemberOrder) (p pl
 	}
 	p.add(item)
 	return p, nil
+}
+
+// giveUpMax bounds the messages of one step.
+const giveUpMax = 1000
+
+// giveUp plans to do without the content that no member has but one that is
+// dead. Without that no member that stays would ever be complete, and the
+// voters could not be changed.
+func (s *Server) giveUp(ctx context.Context, p *plan, dead fsm.Member, o MemberOrder) error {
+	if dead.Up {
+		return problem(http.StatusConflict, "%s is up: it is drained when it is removed without --dead; if it is really dead, try again when its lease is over", dead.Name)
+	}
+	list, err := s.Contents.Unheld(ctx, dead.ID)
+	if err != nil {
+		return problem(http.StatusServiceUnavailable, "%v", err)
+	}
+	var ids []mail.ID
+	bytes := int64(0)
+	for _, u := range list {
+		ids = append(ids, u.ID)
+		bytes += u.Size
+		where := "in the Safety Net"
+		if u.Active {
+			where = "to be delivered"
+		}
+		p.add(ChangeItem{Kind: "message", Name: u.ID.String(), Action: "give-up", To: fmt.Sprintf("%s, %d bytes, from <%s>", where, u.Size, u.Sender)})
+	}
+	for some := range slices.Chunk(ids, giveUpMax) {
+		p.steps = append(p.steps, step{fsm.KindContentLost, fsm.ContentLost{IDs: some, By: o.By, Reason: "nobody has it without " + dead.Name}})
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("the content of %d messages (%d bytes) is at no member that stays, such as %s: they wait for it, and are neither bounced nor dropped", len(list), bytes, list[0].ID)
+	if !o.DryRun && !strings.EqualFold(o.Consent, dead.Name) {
+		return problem(http.StatusForbidden, "%s. --dry-run lists them; --consent %s gives them up", text, dead.Name)
+	}
+	p.warnings = append(p.warnings, text)
+	return nil
 }
 
 // lessRedundant warns where the members that stay cannot lose another.

@@ -112,7 +112,7 @@ func stateOf(m *fsm.Message, now mail.Time) string {
 	switch {
 	case !m.Active():
 		return StateSafetyNet
-	case m.Waiting:
+	case m.WaitsForContent():
 		return StateWaiting
 	case m.Suspended:
 		return StateSuspended

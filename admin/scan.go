@@ -76,7 +76,7 @@ func (q *queueScan) add(m *fsm.Message) {
 	switch {
 	case state == StateDeferred:
 		q.total.Deferred++
-	case m.Waiting:
+	case state == StateWaiting:
 		q.total.Waiting++
 	}
 	if m.Shadow == 0 {

@@ -125,6 +125,8 @@ type BoundaryInfo struct {
 	Voters     int       `json:"voters"`
 	VotersUp   int       `json:"voters_up"`
 	Tolerance  int       `json:"failure_tolerance"` // voters that may still fail
+	// Recovery is how this generation began, after a majority was lost; nil: the first.
+	Recovery *fsm.Recovery `json:"recovery,omitempty"`
 }
 
 // MemberInfo is a member as the state has it, with what the leader sees.
@@ -177,7 +179,7 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 	b, _ := v.Boundary()
 	p := v.Params()
 	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
-		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters)}
+		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters), Recovery: b.Recovery}
 	for _, m := range st.Members {
 		if m.Role != "non-voter" && m.State != "down" && m.State != "retired" {
 			st.Boundary.VotersUp++

@@ -64,5 +64,11 @@ func (t *tx) contentFound(c ContentLost) Answer {
 	return Answer{Count: n}
 }
 
+// WaitsForContent reports whether nobody who is up can deliver the message, for
+// want of its content.
+func (m *Message) WaitsForContent() bool {
+	return m.Waiting || m.Active() && m.GivenUp && !slices.Contains(m.Holders, m.Primary)
+}
+
 // Lost walks the messages whose content was given up, by id.
 func (t Tables) Lost() iter.Seq[*Message] { return t.indexed(tab(tabLost)) }

@@ -197,6 +197,7 @@ func (m *Engine) Serve(contents net.Listener) {
 	m.work.Go(m.sweep)
 	m.work.Go(m.acknowledge)
 	m.work.Go(m.pressure.run)
+	m.work.Go(m.seekLost)
 }
 
 // Close ends the engine. Deliveries under way have until the end of ctx.
@@ -227,6 +228,8 @@ func (m *Engine) Handle(ctx context.Context, peer pki.Identity, kind byte, body 
 		return m.node.HandleLease(ctx, peer, body)
 	case kindHash:
 		return m.handleHash(ctx, body)
+	case kindLack:
+		return m.handleLack(body)
 	}
 	return nil, mail.Replyf(502, "5.5.1", "unknown request %d", kind)
 }

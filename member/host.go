@@ -102,6 +102,10 @@ func (p proposer) Propose(ctx context.Context, k fsm.Kind, body any) (fsm.Answer
 
 type contents struct{ m *Member }
 
+func (c contents) Unheld(ctx context.Context, but mail.MemberID) ([]admin.Unheld, error) {
+	return c.m.Unheld(ctx, but)
+}
+
 func (c contents) Open(_ context.Context, id mail.ContentID) (io.ReadSeekCloser, error) {
 	return c.m.Open(id)
 }

@@ -68,6 +68,15 @@ func lockDir(dir string) (release func(), err error) {
 
 // openIdentity reads who the directory is, and counts the start.
 func openIdentity(dir string) (*Identity, error) {
+	id, err := readIdentity(dir)
+	if err != nil {
+		return nil, err
+	}
+	id.Starts++
+	return id, id.write()
+}
+
+func readIdentity(dir string) (*Identity, error) {
 	d := identityDir(dir)
 	b, err := os.ReadFile(filepath.Join(d, fileMember))
 	if errors.Is(err, os.ErrNotExist) {
@@ -91,8 +100,7 @@ func openIdentity(dir string) (*Identity, error) {
 		return nil, err
 	}
 	id.credentials.Store(&credentials)
-	id.Starts++
-	return id, id.write()
+	return id, nil
 }
 
 func readCredentials(d string) (port.Credentials, error) {

@@ -50,6 +50,7 @@ type absent struct {
 	row     mail.ID // the first row that names it; zero: not known
 	active  bool
 	damaged bool // it was here
+	lost    bool // it was given up: nobody waits for it
 	copies  int  // members that had it when it was accepted
 	since   time.Time
 	tries   int
@@ -181,7 +182,7 @@ func (r *refill) fetchOne(a *absent) {
 		r.counts.Repaired++
 		r.m.log.Info("damaged content was fetched again from another member", "content", id.String(), "bytes", a.content.Size)
 	}
-	if err == nil || !wanted {
+	if err == nil || !wanted || a.lost { // given up: wanted again when a member has found it
 		if delete(r.missing, id); a.tries > 0 {
 			r.parked--
 		}
@@ -210,6 +211,9 @@ func (r *refill) settle() {
 	}
 	r.mu.Lock()
 	for _, a := range r.missing {
+		if a.lost {
+			continue
+		}
 		upTo = min(upTo, before(a.row))
 		if a.active {
 			dueTo = min(dueTo, before(a.row))

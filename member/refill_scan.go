@@ -166,10 +166,11 @@ func (r *refill) lookBack() (more bool) {
 	return len(r.scan.todo) > 0 && !r.full(windowMax)
 }
 
-// absent is the content of a row, if it is not here.
+// absent is the content of a row, if it is not here. What was given up is not
+// waited for: see lostRows.
 func (r *refill) absent(m *fsm.Message) *absent {
 	r.looked.Add(1)
-	if _, ok := r.m.content.Stat(m.Content.ID); ok {
+	if _, ok := r.m.content.Stat(m.Content.ID); ok || m.GivenUp {
 		return nil
 	}
 	return &absent{content: m.Content, row: m.ID, active: m.Active(), copies: len(m.Holders)}

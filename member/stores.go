@@ -91,15 +91,17 @@ func (m *Member) openLog() error {
 }
 
 // useLog brings the log in line with the state: what a crash while a snapshot
-// was installed left to do is done here.
+// was installed, or a boundary recovered, left to do is done here.
 func (m *Engine) useLog(log *raftlog.Store) error {
 	m.raftLog = log
 	m.onClose(func() { m.closed("log", m.raftLog.Close()) })
 	v := m.fsm.View()
 	at := v.Tables.Applied()
 	v.Close()
-	_, err := m.settle(m.raftLog, at.Index, at.Term, m.fsm.Installing())
-	return err
+	if _, err := m.settle(m.raftLog, at.Index, at.Term, m.fsm.Installing()); err != nil {
+		return err
+	}
+	return m.finishRecovery()
 }
 
 // settle empties the log if the state of a snapshot says that it must be.

@@ -22,10 +22,13 @@ func boundaryCommand() *cli.Command {
 				&cli.StringFlag{Name: "life", Value: "1h", Usage: "how long it can be used: `TIME`"},
 			}, changeFlags()), Action: asking(0, 0, makeToken)},
 			boundaryJoinCommand(),
+			boundaryRecoverCommand(),
 			memberChange("drain", "refuse new mail on a member and hand everything over, until undrain", nil),
 			memberChange("undrain", "let a drained member take mail again; also calls off its removal", nil),
 			memberChange("remove", "take a member out of the boundary for good; one that is up is drained first", []cli.Flag{
-				&cli.BoolFlag{Name: "now", Usage: "do not drain it: it is shut out at once, and its messages go to others when its lease is over"}}),
+				&cli.BoolFlag{Name: "now", Usage: "do not drain it: it is shut out at once, and its messages go to others when its lease is over"},
+				&cli.BoolFlag{Name: "dead", Usage: "it is lost for good: also give up the content that nobody else has; lists it, and wants consent"},
+				&cli.StringFlag{Name: "consent", Usage: "with --dead: the `NAME` of the member once more"}}),
 			memberChange("set", "give a member another cluster address", []cli.Flag{
 				&cli.StringFlag{Name: "address", Required: true, Usage: "`HOST:PORT` that the others reach it at; its own configuration must say the same"}}),
 			{Name: "transfer-leader", Usage: "have another member lead", ArgsUsage: "[NAME]", Flags: flags(changeFlags()), Action: asking(0, 1, transferLeader)},

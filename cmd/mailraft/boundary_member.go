@@ -18,7 +18,7 @@ func memberChange(op, usage string, more []cli.Flag) *cli.Command {
 		Name: op, Usage: usage, ArgsUsage: "NAME", Flags: flags(more, changeFlags()),
 		Action: asking(1, 1, func(s *session) error {
 			err := s.change(path("members", s.Args().First(), op), nil,
-				admin.MemberOrder{Order: s.order(), Now: s.Bool("now"), Address: s.String("address")})
+				admin.MemberOrder{Order: s.order(), Now: s.Bool("now"), Dead: s.Bool("dead"), Consent: s.String("consent"), Address: s.String("address")})
 			if err == nil && s.output == "table" && !s.Bool("dry-run") && (op == "drain" || op == "remove") {
 				fmt.Fprintln(s.out, "it goes on by itself; see: mailraft boundary members")
 			}

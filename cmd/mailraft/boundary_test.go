@@ -162,6 +162,18 @@ func (b *boundary) Open(_ context.Context, id mail.ContentID) (io.ReadSeekCloser
 	return nopCloser{strings.NewReader(body + strings.Repeat("x", 1000-len(body)))}, nil
 }
 
+// Unheld: m3 takes the content of its first message with it.
+func (b *boundary) Unheld(_ context.Context, but mail.MemberID) (list []admin.Unheld, _ error) {
+	v := b.f.View()
+	defer v.Close()
+	for m := range v.Messages(mail.ID{}) {
+		if but == m3 && m.Active() {
+			return []admin.Unheld{{ID: m.ID, Sender: m.Envelope.ReversePath, Size: m.Content.Size, Active: true}}, nil
+		}
+	}
+	return nil, nil
+}
+
 func (b *boundary) Status(context.Context) admin.MemberStatus {
 	index, _ := b.f.Applied()
 	s := admin.MemberStatus{ID: m1, Name: "m1", Version: "1.2.3", Role: "leader", Leader: m1, Term: 1, CommitIndex: index, AppliedIndex: index,
