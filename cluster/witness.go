@@ -20,9 +20,10 @@ import (
 // finds such answers waiting in its sockets when it wakes), and it counts
 // answers of non-voters.
 //
-// It also holds two remedies in place whatever transport is given: heartbeats
-// take no fast path past the main loop (hashicorp/raft #695, safety), and
-// nothing is pipelined (#612, a follower wedges after one failed append).
+// It also holds three remedies in place whatever transport is given: heartbeats
+// take no fast path past the main loop (hashicorp/raft #695, safety), nothing
+// is pipelined (#612, a follower wedges after one failed append), and no
+// snapshot of a later term than the sender's goes out.
 type witness struct {
 	raft.Transport
 	prevote raft.WithPreVote
@@ -56,6 +57,19 @@ func (w *witness) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *ra
 		w.note(term, id, sent)
 	}
 	return nil
+}
+
+var errLaterTerm = errors.New("this member has lost its term: its snapshot is of a later one")
+
+// InstallSnapshot implements raft.Transport. A snapshot is read from the live
+// state, which may have come to a later term while a leader that was deposed is
+// still sending. Its receiver would have a state of a term that its log, and so
+// its next vote, does not know of; it could not be started again.
+func (w *witness) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if req.LastLogTerm > req.Term {
+		return errLaterTerm
+	}
+	return w.Transport.InstallSnapshot(id, to, req, resp, data)
 }
 
 // SetHeartbeatHandler implements raft.Transport, and does nothing.

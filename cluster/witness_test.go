@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -63,5 +64,32 @@ func TestWitness(t *testing.T) {
 				t.Errorf("confirmed %v", got)
 			}
 		})
+	}
+}
+
+// snapshotTransport counts snapshots.
+type snapshotTransport struct {
+	*raft.InmemTransport
+	sent int
+}
+
+func (s *snapshotTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
+	s.sent++
+	return nil
+}
+
+// A leader that was deposed while it sends has a state of a later term.
+func TestSnapshotOfALaterTermStaysHere(t *testing.T) {
+	_, mem := raft.NewInmemTransport("a")
+	s := &snapshotTransport{InmemTransport: mem}
+	w := newWitness(s, nil)
+	for _, c := range []struct{ term, state uint64 }{{4, 3}, {4, 4}, {4, 5}} {
+		err := w.InstallSnapshot("b", "b", &raft.InstallSnapshotRequest{Term: c.term, LastLogTerm: c.state}, nil, nil)
+		if (err == nil) != (c.state <= c.term) {
+			t.Errorf("leader of term %d, state of term %d: %v", c.term, c.state, err)
+		}
+	}
+	if s.sent != 2 {
+		t.Errorf("%d were sent", s.sent)
 	}
 }
