@@ -55,7 +55,7 @@ func (w *world) watchLeases() map[mail.MemberID]bool {
 	before := down()
 	w.inside(func(p *process) {
 		// Read on both sides of the lease: a member that comes up between is no offender.
-		if id := p.machine.id; before[id] && !p.dead() && p.engine.Node().Lease().Valid() && down()[id] {
+		if id := p.id; before[id] && !p.dead() && p.engine.Node().Lease().Valid() && down()[id] {
 			w.violate("%s has a lease, and is down", p.machine.name)
 		}
 	})
@@ -198,6 +198,11 @@ func (w *world) accounts(p *process) {
 	subs := w.ledger.all()
 	rows := map[string]*fsm.Message{}
 	for m := range v.Messages(mail.ID{}) {
+		if !m.Origin.IsZero() {
+			w.checkContent(p, m, m.Content.Sum)
+			w.checkRecipients(p, m)
+			continue
+		}
 		field := m.Fields.MessageID
 		s, ok := subs[field]
 		switch {
@@ -216,8 +221,8 @@ func (w *world) accounts(p *process) {
 			w.violate("%s: %s was accepted though its client was told that it was not", p.machine.name, field)
 		}
 		rows[field] = m
-		w.checkContent(p, m, s)
-		w.checkRecipients(p, m, v.Params().SafetyNetHoldTime)
+		w.checkContent(p, m, s.sum)
+		w.checkRecipients(p, m)
 	}
 	for field, s := range subs {
 		if m := rows[field]; s.word == acked && (m == nil || m.ID != s.id) && !w.outlived(s, now, hold) {
@@ -239,8 +244,12 @@ func (w *world) jumped() bool {
 // outlived: all recipients have it, for longer than the hold time.
 func (w *world) outlived(s submission, now mail.Time, hold time.Duration) bool {
 	for i := range s.rcpts {
-		ds := w.mailbox.of(target{s.id, i})
-		if len(ds) == 0 || now < ds[0].clock.Add(hold) {
+		t := target{s.id, i}
+		done := w.mailbox.no(t)
+		if ds := w.mailbox.of(t); len(ds) > 0 {
+			done = ds[0].clock
+		}
+		if done == 0 || now < done.Add(hold) {
 			return false
 		}
 	}
@@ -261,7 +270,7 @@ func (w *world) countTwice(subs map[string]submission, rows map[string]*fsm.Mess
 	}
 }
 
-func (w *world) checkContent(p *process, m *fsm.Message, s submission) {
+func (w *world) checkContent(p *process, m *fsm.Message, want uint64) {
 	r, err := p.engine.Content().Open(m.Content.ID)
 	if err != nil {
 		w.violate("%s lacks the content of %s: %v", p.machine.name, m.ID, err)
@@ -270,18 +279,22 @@ func (w *world) checkContent(p *process, m *fsm.Message, s submission) {
 	defer r.Close()
 	sum := xxhash.New()
 	n, err := io.Copy(sum, r)
-	if err != nil || n != m.Content.Size || sum.Sum64() != m.Content.Sum || s.sum != m.Content.Sum {
+	if err != nil || n != m.Content.Size || sum.Sum64() != m.Content.Sum || want != m.Content.Sum {
 		w.violate("%s has other content for %s than was sent: %v", p.machine.name, m.ID, err)
 	}
 }
 
 // checkRecipients: what the state says is delivered, the mailbox server has,
-// and the other way round.
-func (w *world) checkRecipients(p *process, m *fsm.Message, hold time.Duration) {
+// and the other way round; who failed was refused, and the sender was told once.
+func (w *world) checkRecipients(p *process, m *fsm.Message) {
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		ds := w.mailbox.of(target{m.ID, i})
 		switch {
+		case r.State == fsm.Failed && w.mailbox.no(target{m.ID, i}) != 0:
+			if n := w.mailbox.noticesOf(m.ID); n != 1 {
+				w.violate("%s: %s to recipient %d was refused, and the sender has %d reports", p.machine.name, m.ID, i, n)
+			}
 		case r.State == fsm.Delivered && len(ds) == 0:
 			w.violate("%s: %s to recipient %d counts as delivered, and is not", p.machine.name, m.ID, i)
 		case r.State == fsm.Pending && len(ds) > 0 && !ds[len(ds)-1].uncertain:

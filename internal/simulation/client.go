@@ -24,7 +24,7 @@ type submission struct {
 	message int    // the same for all attempts
 	field   string // Message-ID
 	sum     uint64
-	rcpts   int
+	rcpts   []string
 	word    word
 	id      mail.ID // acked
 }
@@ -80,7 +80,7 @@ func (w *world) client(n int, stop <-chan struct{}) {
 	for seq := 0; ; seq++ {
 		body := make([]byte, bodySize(rng))
 		chacha.Read(body)
-		message, rcpts := n*1_000_000+seq, 1+rng.IntN(3)/2
+		message, rcpts := n*1_000_000+seq, recipients(rng)
 		for attempt := 1; ; attempt++ {
 			m := w.machines[rng.IntN(len(w.machines))]
 			s := &submission{message: message, field: fmt.Sprintf("<%d.%d@simulation>", message, attempt), sum: xxhash.Sum64(body), rcpts: rcpts}
@@ -95,6 +95,17 @@ func (w *world) client(n int, stop <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// recipients are one or two; now and then the mailbox server refuses one.
+func recipients(rng *rand.Rand) (all []string) {
+	for i := range 1 + rng.IntN(3)/2 {
+		all = append(all, fmt.Sprintf("user%d@example.test", i))
+	}
+	if rng.IntN(12) == 0 {
+		all[rng.IntN(len(all))] = refusedMailbox
+	}
+	return all
 }
 
 // bodySize is mostly small; some are of several records.
@@ -157,10 +168,7 @@ func (p *process) take(s *submission, body []byte) (mail.ID, error) {
 		}
 		p.machine.world.pause(p.ctx)
 	}
-	env := mail.Envelope{ReversePath: "sender@example.org"}
-	for i := range s.rcpts {
-		env.Recipients = append(env.Recipients, fmt.Sprintf("user%d@example.test", i))
-	}
+	env := mail.Envelope{ReversePath: "sender@example.test", Recipients: s.rcpts}
 	return u.Commit(p.ctx, env, mail.Trace{By: p.machine.name}, mail.Fields{MessageID: s.field})
 }
 

@@ -270,7 +270,7 @@ func (p *process) dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	time.Sleep(2 * w.net.delay())
 	there := to.process()
-	if there == nil || p.dead() {
+	if there == nil || p.dead() || !there.knows(p.id) {
 		return nil, errReset // nobody listens
 	}
 	near, far := w.net.connect(from.i, to.i)

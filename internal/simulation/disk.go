@@ -21,6 +21,7 @@ const (
 	diskFull    trouble = iota + 1 // below the floor: nothing new is begun
 	diskFuller                     // content cannot be written
 	diskFailing                    // the next sync fails
+	diskFullest                    // nor anything else
 	diskUnsafe                     // syncs of content do nothing: the negative control
 )
 
@@ -48,7 +49,7 @@ func (d *disk) crash() {
 	d.fs = d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: d.rng})
 	d.log = d.log.crash(d.rng)
 	d.stalled = time.Time{}
-	if d.trouble != diskUnsafe {
+	if d.trouble != diskUnsafe && d.trouble != diskFullest {
 		d.trouble = 0
 	}
 }
@@ -59,6 +60,12 @@ func (d *disk) set(t trouble) {
 	if d.trouble != diskUnsafe {
 		d.trouble = t
 	}
+}
+
+func (d *disk) is(t trouble) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.trouble == t
 }
 
 func (d *disk) stall(length time.Duration) {
@@ -145,6 +152,10 @@ func (h *handle) before(op errorfs.Op) error {
 	}
 	content, wal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log")
 	switch op.Kind {
+	case errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpCreate:
+		if !content && h.disk.is(diskFullest) {
+			return syscall.ENOSPC
+		}
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 		if content || wal && !rotating() {
 			return h.sync()
@@ -164,7 +175,7 @@ func (f *faulty) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	f.handle.disk.mu.Lock()
 	defer f.handle.disk.mu.Unlock()
 	u := vfs.DiskUsage{TotalBytes: 1 << 40, AvailBytes: 1 << 39}
-	if t := f.handle.disk.trouble; t == diskFull || t == diskFuller {
+	if t := f.handle.disk.trouble; t == diskFull || t == diskFuller || t == diskFullest {
 		u.AvailBytes = 0
 	}
 	return u, nil
@@ -186,15 +197,11 @@ type segment struct {
 	handle *handle
 }
 
-func (s segment) is(t trouble) bool {
-	s.handle.disk.mu.Lock()
-	defer s.handle.disk.mu.Unlock()
-	return s.handle.disk.trouble == t
-}
+func (s segment) is(t trouble) bool { return s.handle.disk.is(t) }
 
 // WriteAt implements vfs.File.
 func (s segment) WriteAt(p []byte, off int64) (int, error) {
-	if s.is(diskFuller) && !s.handle.over() {
+	if (s.is(diskFuller) || s.is(diskFullest)) && !s.handle.over() {
 		if info, err := s.File.Stat(); err != nil || off+int64(len(p)) > info.Size() {
 			return 0, errors.Join(err, syscall.ENOSPC)
 		}

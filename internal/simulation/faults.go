@@ -23,7 +23,7 @@ type fault struct {
 
 var faultTable = []fault{
 	{"crash", 5, (*faults).crash},
-	{"power loss everywhere", 1, (*faults).blackout},
+	{"power loss everywhere", 2, (*faults).blackout},
 	{"isolate", 6, (*faults).isolate},
 	{"cut one way", 4, (*faults).oneWay},
 	{"break connections", 3, (*faults).breakConns},
@@ -32,6 +32,7 @@ var faultTable = []fault{
 	{"stall disk", 4, (*faults).stall},
 	{"full disk", 3, (*faults).full},
 	{"failing disk", 2, (*faults).failing},
+	{"disk without any space", 2, (*faults).fullest},
 	{"wrong clock", 3, (*faults).wrongClock},
 	{"wrong clocks everywhere", 1, (*faults).wrongClocks},
 }
@@ -100,7 +101,7 @@ func (f *faults) crash(m *machine, length time.Duration) {
 // restart starts a machine that does not run.
 func (w *world) restart(m *machine) {
 	m.mu.Lock()
-	busy := m.running != nil || m.starting
+	busy := m.running != nil || m.starting || m.away || m.disk.is(diskFullest)
 	m.starting = !busy || m.starting
 	m.mu.Unlock()
 	if busy {
@@ -165,14 +166,27 @@ func (f *faults) slow(_ *machine, length time.Duration) {
 func (f *faults) stall(m *machine, length time.Duration) {
 	length = min(length, 30*time.Second)
 	m.excuse()
-	m.disk.stall(length)
+	m.device().stall(length)
 	rest(f.stop, length)
 }
 
 func (f *faults) full(m *machine, length time.Duration) {
-	m.disk.set([]trouble{diskFull, diskFuller}[m.i%2])
+	m.device().set([]trouble{diskFull, diskFuller}[m.i%2])
 	rest(f.stop, length)
-	m.disk.set(0)
+	m.device().set(0)
+}
+
+// fullest leaves no room for the log and the tables either: the process stops.
+func (f *faults) fullest(m *machine, length time.Duration) {
+	if m.process() == nil {
+		return
+	}
+	m.excuse()
+	d := m.device()
+	d.set(diskFullest)
+	rest(f.stop, length)
+	d.set(0)
+	f.restart(m)
 }
 
 func (f *faults) failing(m *machine, length time.Duration) {
@@ -180,7 +194,7 @@ func (f *faults) failing(m *machine, length time.Duration) {
 		return
 	}
 	m.excuse()
-	m.disk.set(diskFailing)
+	m.device().set(diskFailing)
 	rest(f.stop, length)
 	if m.process() == nil {
 		f.restart(m)
@@ -192,6 +206,13 @@ func (m *machine) excuse() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.excused = true
+}
+
+// device is the disk that a machine has now.
+func (m *machine) device() *disk {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.disk
 }
 
 const days = 24 * time.Hour
@@ -241,8 +262,8 @@ func (w *world) noteClocks() {
 func (w *world) heal() {
 	w.net.heal()
 	for _, m := range w.machines {
-		m.disk.set(0)
-		m.disk.stall(0)
+		m.device().set(0)
+		m.device().stall(0)
 		m.clock.set(0)
 		w.restart(m)
 	}

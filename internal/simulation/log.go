@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -71,6 +72,9 @@ func (l *logHandle) write(apply func(*logDisk)) error {
 	l.under[c] = struct{}{}
 	l.mu.Unlock()
 	err := l.handle.sync()
+	if err == nil && l.handle.disk.is(diskFullest) && !l.handle.over() {
+		err = syscall.ENOSPC
+	}
 	l.mu.Lock()
 	delete(l.under, c)
 	if err == nil {

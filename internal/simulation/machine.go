@@ -17,17 +17,18 @@ import (
 
 // machine is what stays when a member's process ends: disk, clocks, address.
 type machine struct {
-	world  *world
-	i      int
-	id     mail.MemberID
-	name   string
-	clock  *clock
-	disk   *disk
-	starts uint64
+	world *world
+	i     int
+	name  string
+	clock *clock
 
 	mu       sync.Mutex
+	id       mail.MemberID // of the member that its disk is of
+	disk     *disk
+	starts   uint64
 	running  *process // nil while there is none
 	starting bool
+	away     bool // it is being made another member: nobody starts it
 	excused  bool // something was done to it that ends a process
 }
 
@@ -62,6 +63,8 @@ func (c *clock) set(wrong time.Duration) {
 // process is one run of a member, from its start to its crash.
 type process struct {
 	machine  *machine
+	id       mail.MemberID
+	disk     *disk
 	ctx      context.Context // ends with it
 	cancel   context.CancelFunc
 	gone     <-chan struct{} // the same, for what wants a channel
@@ -97,9 +100,11 @@ func (p *process) leave() {
 // empty lets nobody in any more, and waits for those inside.
 func (p *process) empty() {
 	p.mu.Lock()
-	p.closing = make(chan struct{})
-	if p.inside == 0 {
-		close(p.closing)
+	if p.closing == nil { // else it is stopped and crashes
+		p.closing = make(chan struct{})
+		if p.inside == 0 {
+			close(p.closing)
+		}
 	}
 	p.mu.Unlock()
 	<-p.closing
@@ -117,21 +122,24 @@ func (m *machine) process() *process {
 // start runs a member on what the disk holds.
 func (m *machine) start() error {
 	w := m.world
-	m.starts++
 	m.mu.Lock()
+	m.starts++
 	m.excused = false
+	p := &process{machine: m, id: m.id, disk: m.disk, contents: newListener()}
+	id := &member.Identity{ID: m.id, Name: m.name, Addr: m.name, Starts: m.starts}
 	m.mu.Unlock()
-	p := &process{machine: m, contents: newListener()}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.gone = p.ctx.Done()
 	_, p.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.name), 2*time.Second)
-	fs, log := m.disk.open(p.gone, p.fatal)
+	fs, log := p.disk.open(p.gone, p.fatal)
 	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: p.fatal})
 	c := member.Config{Name: m.name, Site: fmt.Sprint("site", m.i%2), Hostname: m.name + ".example.test", Dir: "data"}
 	c.Disk.SpaceMin = "1MiB"
-	id := &member.Identity{ID: m.id, Name: m.name, Addr: m.name, Starts: m.starts}
+	if w.shortLogs {
+		c.Log.EntriesMax, c.Log.SnapshotEntries, c.Log.SnapshotEvery = 60, 60, "1s"
+	}
 	var err error
-	p.engine, err = member.OpenEngine(c, id, fs, p.log, member.Wires{Received: filepath.Join(w.dir, m.name, fmt.Sprint(m.starts)),
+	p.engine, err = member.OpenEngine(c, id, fs, p.log, member.Wires{Received: filepath.Join(w.dir, m.name, fmt.Sprint(id.Starts)),
 		Transport: &raftNet{p.trans, p}, Link: p, Content: p.dial, Clock: m.clock}, w.log.Named(m.name), p.fatal)
 	if err != nil {
 		p.cancel()
@@ -143,7 +151,20 @@ func (m *machine) start() error {
 	m.mu.Unlock()
 	p.engine.Serve(p.contents)
 	p.engine.Deliver(map[string]deliver.Transport{"lmtp": p}, w.lease(p.engine.Node().Lease()))
+	w.tasks.Go(p.startAnew)
 	return nil
+}
+
+// startAnew does what an installed snapshot may ask for.
+func (p *process) startAnew() {
+	select {
+	case err := <-p.engine.Restart():
+		p.machine.world.event("%s starts anew: %v", p.machine.name, err)
+		if p.crash() {
+			p.machine.world.restart(p.machine)
+		}
+	case <-p.gone:
+	}
 }
 
 // fatal is the end of a process that cannot keep a promise.
@@ -171,7 +192,7 @@ func (p *process) crash() bool {
 	}
 	m.running = nil
 	p.cancel() // from here on nobody hears of it
-	m.disk.crash()
+	p.disk.crash()
 	m.mu.Unlock()
 	m.world.net.breakConns(m.i, -1)
 	m.world.tasks.Go(p.bury)

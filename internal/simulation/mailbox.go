@@ -16,9 +16,14 @@ import (
 
 // mailbox is the mailbox server: it takes what is handed to it and remembers.
 type mailbox struct {
-	mu    sync.Mutex
-	taken map[target][]delivery
+	mu      sync.Mutex
+	taken   map[target][]delivery
+	refused map[target]mail.Time             // first, by the state machine time of who was told so
+	notices map[mail.ID]map[mail.ID]struct{} // non-delivery reports that were taken, by what they are about
 }
+
+// refusedMailbox is a mailbox that is not there.
+const refusedMailbox = "nobody@example.test"
 
 // target is one recipient of one message of the boundary.
 type target struct {
@@ -34,7 +39,22 @@ type delivery struct {
 	uncertain bool      // its answer was lost
 }
 
-func newMailbox() *mailbox { return &mailbox{taken: map[target][]delivery{}} }
+func newMailbox() *mailbox {
+	return &mailbox{taken: map[target][]delivery{}, refused: map[target]mail.Time{}, notices: map[mail.ID]map[mail.ID]struct{}{}}
+}
+
+// no is when a recipient was refused first; zero: never.
+func (b *mailbox) no(t target) mail.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused[t]
+}
+
+func (b *mailbox) noticesOf(id mail.ID) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.notices[id])
+}
 
 func (b *mailbox) of(t target) []delivery {
 	b.mu.Lock()
@@ -76,7 +96,13 @@ func (p *process) Deliver(ctx context.Context, a *deliver.Attempt) []deliver.Ans
 		}
 		return all
 	}
-	return answers(a, 250, "2.0.0", false)
+	all := answers(a, 250, "2.0.0", false)
+	for i, r := range a.Recipients {
+		if r.Address == refusedMailbox {
+			all[i].Reply = mail.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such mailbox"}
+		}
+	}
+	return all
 }
 
 func answers(a *deliver.Attempt, code int, enhanced string, down bool) []deliver.Answer {
@@ -110,7 +136,7 @@ func (w *world) read(a *deliver.Attempt) error {
 	if _, err := io.Copy(sum, r); err != nil {
 		return err
 	}
-	if want, ok := w.ledger.sum(a.Fields.MessageID); !ok || want != sum.Sum64() {
+	if want, ok := w.ledger.sum(a.Fields.MessageID); !ok && a.ReversePath != "" || ok && want != sum.Sum64() {
 		w.violate("%s: the content of %s is not what was sent", a.ID, a.Fields.MessageID)
 	}
 	return nil
@@ -120,8 +146,22 @@ func (b *mailbox) take(p *process, a *deliver.Attempt, now mail.Time, uncertain 
 	w := p.machine.world
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	origin := p.origin(a.ID)
 	for _, r := range a.Recipients {
 		t := target{a.ID, r.Index}
+		if r.Address == refusedMailbox {
+			if b.refused[t] == 0 {
+				b.refused[t] = now
+			}
+			continue
+		}
+		if !origin.IsZero() {
+			if b.notices[origin] == nil {
+				b.notices[origin] = map[mail.ID]struct{}{}
+			}
+			b.notices[origin][a.ID] = struct{}{}
+			w.count.notices.Add(1)
+		}
 		if before := b.taken[t]; len(before) > 0 {
 			w.count.window(before[len(before)-1], p)
 		} else {
@@ -163,10 +203,20 @@ func (r referee) hands(p *process, a *deliver.Attempt) {
 		}
 		owner, at := q.owner(a.ID)
 		q.leave()
-		if own, mine := p.owner(a.ID); owner != 0 && owner != p.machine.id && at >= mine {
+		if own, mine := p.owner(a.ID); owner != 0 && owner != p.id && at >= mine {
 			r.w.violate("%s hands over %s, which is %v's at index %d (its own state is at %d, with %v)", p.machine.name, a.ID, owner, at, mine, own)
 		}
 	}
+}
+
+// origin is what a non-delivery report is about.
+func (p *process) origin(id mail.ID) mail.ID {
+	v := p.engine.State().View()
+	defer v.Close()
+	if m, ok := v.Message(id); ok {
+		return m.Origin
+	}
+	return mail.ID{}
 }
 
 func (p *process) owner(id mail.ID) (mail.MemberID, uint64) {

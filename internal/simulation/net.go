@@ -10,6 +10,7 @@ import (
 
 	"mailraft/cluster/link"
 	"mailraft/cluster/pki"
+	"mailraft/mail"
 
 	"github.com/hashicorp/raft"
 )
@@ -117,8 +118,12 @@ func (p *process) Call(ctx context.Context, addr string, kind byte, body []byte)
 			return
 		}
 		defer there.leave()
+		if !there.knows(p.id) {
+			home <- answer{nil, link.ErrUnreachable}
+			return
+		}
 		var a answer
-		a.body, a.err = there.engine.Handle(there.ctx, pki.Identity{Role: pki.RoleMember, Member: from.id}, kind, body)
+		a.body, a.err = there.engine.Handle(there.ctx, pki.Identity{Role: pki.RoleMember, Member: p.id}, kind, body)
 		if !w.net.travel(to.i, from.i) || there.dead() || p.dead() {
 			a = answer{nil, link.ErrUnknownOutcome}
 		}
@@ -132,20 +137,36 @@ func (p *process) Call(ctx context.Context, addr string, kind byte, body []byte)
 	}
 }
 
+// knows reports whether a process lets a member in: its certificate would be
+// refused if it was replaced or removed.
+func (p *process) knows(id mail.MemberID) bool {
+	if !p.enter() {
+		return false
+	}
+	defer p.leave()
+	if p.engine.State().Settings().Member(id) != nil {
+		return true
+	}
+	v := p.engine.State().View()
+	defer v.Close()
+	_, was := v.Former(id)
+	return !was
+}
+
 // raftNet is Raft's network as one process sees it.
 type raftNet struct {
 	*raft.InmemTransport
 	p *process
 }
 
-func (r *raftNet) through(target raft.ServerAddress, rpc func(*raft.InmemTransport) error) error {
+func (r *raftNet) through(id raft.ServerID, target raft.ServerAddress, rpc func(*raft.InmemTransport) error) error {
 	w, from := r.p.machine.world, r.p.machine
 	to := w.at(string(target))
 	if !w.net.travel(from.i, to.i) {
 		return link.ErrUnreachable
 	}
 	there := to.process()
-	if there == nil || r.p.dead() {
+	if there == nil || r.p.dead() || raft.ServerID(there.id.String()) != id || !there.knows(r.p.id) {
 		return link.ErrUnreachable
 	}
 	r.Connect(target, there.trans)
@@ -157,21 +178,25 @@ func (r *raftNet) through(target raft.ServerAddress, rpc func(*raft.InmemTranspo
 }
 
 func (r *raftNet) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return r.through(to, func(t *raft.InmemTransport) error { return t.AppendEntries(id, to, req, resp) })
+	return r.through(id, to, func(t *raft.InmemTransport) error { return t.AppendEntries(id, to, req, resp) })
 }
 
 func (r *raftNet) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return r.through(to, func(t *raft.InmemTransport) error { return t.RequestVote(id, to, req, resp) })
+	return r.through(id, to, func(t *raft.InmemTransport) error { return t.RequestVote(id, to, req, resp) })
 }
 
 func (r *raftNet) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return r.through(to, func(t *raft.InmemTransport) error { return t.RequestPreVote(id, to, req, resp) })
+	return r.through(id, to, func(t *raft.InmemTransport) error { return t.RequestPreVote(id, to, req, resp) })
 }
 
 func (r *raftNet) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return r.through(to, func(t *raft.InmemTransport) error { return t.TimeoutNow(id, to, req, resp) })
+	return r.through(id, to, func(t *raft.InmemTransport) error { return t.TimeoutNow(id, to, req, resp) })
 }
 
 func (r *raftNet) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	return r.through(to, func(t *raft.InmemTransport) error { return t.InstallSnapshot(id, to, req, resp, data) })
+	err := r.through(id, to, func(t *raft.InmemTransport) error { return t.InstallSnapshot(id, to, req, resp, data) })
+	if err == nil && resp.Success {
+		r.p.machine.world.count.snapshots.Add(1)
+	}
+	return err
 }

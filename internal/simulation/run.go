@@ -20,6 +20,8 @@ type counts struct {
 	stops     atomic.Int64 // processes that stopped themselves
 	marks     atomic.Int64 // comparisons of state hashes
 	takeovers atomic.Int64 // members declared down
+	snapshots atomic.Int64 // installed
+	notices   atomic.Int64 // non-delivery reports that arrived
 
 	mu      sync.Mutex
 	faults  map[string]int
@@ -69,6 +71,8 @@ type Result struct {
 	Stops      int64
 	Marks      int64
 	Takeovers  int64
+	Snapshots  int64
+	Notices    int64
 	Faults     map[string]int
 	Duplicates map[string]int
 	Violations []string
@@ -84,8 +88,14 @@ func (r Result) String() string {
 	for _, why := range slices.Sorted(maps.Keys(r.Duplicates)) {
 		windows = append(windows, fmt.Sprintf("%d (%s)", r.Duplicates[why], why))
 	}
-	return fmt.Sprintf("%v virtual, %d acknowledged, %d delivered, %d faults, %d crashes, %d stops, %d takeovers, %d marks; duplicates: %s",
-		r.Virtual.Round(time.Second), r.Acked, r.Delivered, faults, r.Crashes, r.Stops, r.Takeovers, r.Marks, strings.Join(windows, ", "))
+	var done []string
+	for _, what := range memberChanges {
+		if n := r.Faults[what]; n > 0 {
+			done = append(done, fmt.Sprintf("%d × %s", n, what))
+		}
+	}
+	return fmt.Sprintf("%v virtual, %d acknowledged, %d delivered, %d faults (%s), %d crashes, %d stops, %d takeovers, %d snapshots, %d notices, %d marks; duplicates: %s",
+		r.Virtual.Round(time.Second), r.Acked, r.Delivered, faults, strings.Join(done, ", "), r.Crashes, r.Stops, r.Takeovers, r.Snapshots, r.Notices, r.Marks, strings.Join(windows, ", "))
 }
 
 // Run simulates one boundary. It must be called in a synctest bubble.
@@ -96,6 +106,7 @@ func Run(o Options) Result {
 	} else {
 		w.live()
 		w.heal()
+		w.ops.finish()
 		w.check()
 	}
 	for _, m := range w.machines {
@@ -105,14 +116,14 @@ func Run(o Options) Result {
 	w.net.tasks.Wait()
 	c := &w.count
 	return Result{Virtual: time.Since(w.began), Acked: c.acked.Load(), Delivered: c.delivered.Load(), Crashes: c.crashes.Load(), Stops: c.stops.Load(),
-		Marks: c.marks.Load(), Takeovers: c.takeovers.Load(), Faults: c.faults, Duplicates: c.windows, Violations: w.violations}
+		Marks: c.marks.Load(), Takeovers: c.takeovers.Load(), Snapshots: c.snapshots.Load(), Notices: c.notices.Load(), Faults: c.faults, Duplicates: c.windows, Violations: w.violations}
 }
 
 // live lets clients work while things break.
 func (w *world) live() {
 	if w.Without == "sync" {
 		for _, m := range w.machines {
-			m.disk.set(diskUnsafe)
+			m.device().set(diskUnsafe)
 		}
 	}
 	stop := make(chan struct{})
@@ -123,6 +134,9 @@ func (w *world) live() {
 	work.Go(func() { w.watch(stop) })
 	work.Go(func() { w.compare(stop) })
 	work.Go(func() { w.revive(stop) })
+	if w.Only == "" {
+		w.ops.wg.Go(func() { w.ops.run(stop) })
+	}
 	f := &faults{world: w, rng: rand.New(rand.NewPCG(uint64(w.Seed), 0)), stop: stop, end: time.Now().Add(w.Length)}
 	f.run()
 	close(stop)

@@ -3,7 +3,9 @@ package simulation
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,13 +85,20 @@ func TestSeeds(t *testing.T) {
 		t.Skip("neither SIM_SEEDS nor SIM_TIME is set")
 	}
 	first := number(t, "SIM_FIRST", 1)
-	for seed := first; seed < first+n || time.Now().Before(end); seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			o := Options{Seed: seed, Members: 3, Clients: 4, Length: length}
-			if seed%4 == 0 {
-				o.Members = 5
+	next := atomic.Int64{}
+	next.Store(first)
+	for worker := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("worker", worker+1), func(t *testing.T) {
+			t.Parallel() // a bubble seldom has work for two processors
+			for seed := next.Add(1) - 1; seed < first+n || time.Now().Before(end); seed = next.Add(1) - 1 {
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					o := Options{Seed: seed, Members: 3, Clients: 4, Length: length}
+					if seed%4 == 0 {
+						o.Members, o.Clients = 5, 2
+					}
+					check(t, o)
+				})
 			}
-			check(t, o)
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailraft/deliver"
@@ -42,12 +43,17 @@ type world struct {
 	dir      string
 	span     time.Duration
 	machines []*machine
-	net      *network
-	mailbox  *mailbox
-	ledger   *ledger
-	referee  referee
-	count    counts
-	tasks    sync.WaitGroup
+	hold     time.Duration // safety-net-hold-time
+	// shortLogs: who was away for a few seconds gets a snapshot.
+	shortLogs bool
+	net       *network
+	mailbox   *mailbox
+	ledger    *ledger
+	referee   referee
+	lastID    atomic.Int64 // of a member
+	count     counts
+	tasks     sync.WaitGroup
+	ops       operator
 
 	mu         sync.Mutex
 	rng        *rand.Rand
@@ -62,6 +68,11 @@ func newWorld(o Options) *world {
 	w := &world{Options: o, log: o.Log, began: time.Now(), dir: o.Dir, net: newNetwork(o.Seed + 1), mailbox: newMailbox(), ledger: newLedger(),
 		rng: rand.New(rand.NewPCG(uint64(o.Seed+2), 0))}
 	w.referee = referee{w}
+	w.ops = operator{world: w, rng: rand.New(rand.NewPCG(uint64(o.Seed+3), 0))}
+	w.hold, w.shortLogs = 2*days, o.Seed%3 != 0
+	if o.Seed%5 == 1 {
+		w.hold = time.Minute
+	}
 	w.span = o.Span
 	if w.span == 0 {
 		w.span = []time.Duration{6, 10, 30}[w.number(3)] * time.Second
@@ -71,6 +82,7 @@ func newWorld(o Options) *world {
 			clock: &clock{start: w.began.Add(-time.Duration(i+1) * time.Hour), rate: 1 + 0.005*float64(i%3-1)},
 			disk:  newDisk(o.Seed + 10 + int64(i))})
 	}
+	w.lastID.Store(int64(len(w.machines)))
 	return w
 }
 
@@ -153,16 +165,21 @@ func (w *world) until(what string, limit time.Duration, is func() bool) error {
 func (w *world) propose(k fsm.Kind, body any) (a fsm.Answer, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	for _, m := range w.machines {
-		p := m.process()
-		if p == nil || !p.enter() {
-			continue
+	for _, leased := range []bool{true, false} {
+		for _, m := range w.machines {
+			p := m.process()
+			if p == nil || !p.enter() {
+				continue
+			}
+			defer p.leave()
+			if leased && !p.engine.Node().Lease().Valid() {
+				continue
+			}
+			if a, err = p.engine.Propose(ctx, k, body); err == nil && a.Refused != nil {
+				err = a.Refused
+			}
+			return a, err
 		}
-		defer p.leave()
-		if a, err = p.engine.Propose(ctx, k, body); err == nil && a.Refused != nil {
-			err = a.Refused
-		}
-		return a, err
 	}
 	return a, errors.New("no member runs")
 }
@@ -188,7 +205,7 @@ func (w *world) found() error {
 	domain := directory.Domain{Name: "example.test", Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}
 	steps := []func() error{
 		w.step(fsm.KindFound, fsm.Found{Boundary: "simulated", Name: "simulated", First: first.row(), Set: map[string]string{
-			"min-voters": fmt.Sprint(len(w.machines)), "message-expiration-timeout": mail.FormatDuration(expiration), "commit-timeout": "10s",
+			"min-voters": fmt.Sprint(len(w.machines)), "safety-net-hold-time": mail.FormatDuration(w.hold), "message-expiration-timeout": mail.FormatDuration(expiration), "commit-timeout": "10s",
 			"shadow-heartbeat-frequency": "2s", "shadow-resubmit-time-span": mail.FormatDuration(w.span)}}),
 		w.step(fsm.KindDatabase, db),
 		w.step(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{domain}}),
@@ -210,6 +227,8 @@ func (w *world) step(k fsm.Kind, body any) func() error {
 }
 
 func (m *machine) row() fsm.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return fsm.Member{ID: m.id, Name: m.name, Addr: m.name, Site: fmt.Sprint("site", m.i%2), Host: m.name + ".example.test"}
 }
 
