@@ -284,6 +284,9 @@ func (w *world) checkContent(p *process, m *fsm.Message, want uint64) {
 	}
 }
 
+// reportTime is how long the outcome of a delivery may be under way.
+const reportTime = 30 * time.Second
+
 // checkRecipients: what the state says is delivered, the mailbox server has,
 // and the other way round; who failed was refused, and the sender was told once.
 func (w *world) checkRecipients(p *process, m *fsm.Message) {
@@ -297,7 +300,7 @@ func (w *world) checkRecipients(p *process, m *fsm.Message) {
 			}
 		case r.State == fsm.Delivered && len(ds) == 0:
 			w.violate("%s: %s to recipient %d counts as delivered, and is not", p.machine.name, m.ID, i)
-		case r.State == fsm.Pending && len(ds) > 0 && !ds[len(ds)-1].uncertain:
+		case r.State == fsm.Pending && len(ds) > 0 && !ds[len(ds)-1].uncertain && time.Since(ds[len(ds)-1].at) > reportTime:
 			w.violate("%s: %s to recipient %d was delivered, and still waits", p.machine.name, m.ID, i)
 		case r.State != fsm.Delivered && r.State != fsm.Pending:
 			w.violate("%s: %s to recipient %d is %v: %v", p.machine.name, m.ID, i, r.State, r.Reply)
