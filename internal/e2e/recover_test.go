@@ -53,6 +53,7 @@ func (b *boundary) caughtUp(m *loopback.Member) {
 // generation, and delivers all that it had; the others join anew; an old
 // directory that turns up again is nobody's.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	b.cli("queue", "suspend", "--all")
 	s := b.sender(120, 6, 0)
