@@ -108,6 +108,7 @@ func TestDamagedContentIsRepaired(t *testing.T) {
 	h.wholeContent(1, 40)
 	h.send(10)
 	h.sameState()
+	h.hasAllContent(1, 50) // a majority had it when it was accepted
 	h.stop(1)
 	if _, text := h.verify(1); strings.Contains(text, "more are named") {
 		t.Errorf("something is still missing:\n%s", text)

@@ -43,8 +43,8 @@ func freeAddr(t *testing.T) string {
 
 func newHouse(t *testing.T, n int, tune ...func(*Config)) *house {
 	t.Helper()
-	t.Parallel() // they mostly wait
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Parallel()                                                   // they mostly wait
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // on a machine with other work
 	t.Cleanup(cancel)
 	h := &house{t: t, ctx: ctx, dir: t.TempDir()}
 	for range n {
@@ -187,6 +187,21 @@ func (h *house) send(n int) {
 	if len(a.Damaged) > 0 || a.Accepted != n || a.Duplicates > a.Explained {
 		h.t.Errorf("audit: %+v", a)
 	}
+}
+
+// finished waits until what has arrived is also recorded as delivered.
+func (h *house) finished() {
+	h.t.Helper()
+	h.until("no message is active", func() bool {
+		v := h.any().fsm.View()
+		defer v.Close()
+		for m := range v.Members() {
+			for range v.Active(m.ID) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (h *house) sameState() {
@@ -339,9 +354,13 @@ func TestVerifyKnowsWhatIsCommitted(t *testing.T) {
 		domain := fmt.Sprintf("d%d.test", i)
 		h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: domain, Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
 		for _, m := range h.members {
-			if err := m.Verify(h.ctx, mail.Address{Local: "u", Domain: domain}); err != nil {
-				t.Errorf("%s: %s: %v", m.cfg.Name, domain, err)
-			}
+			h.until(domain+" is known", func() bool { // a lease of a second may be over for a moment
+				err := m.Verify(h.ctx, mail.Address{Local: "u", Domain: domain})
+				if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() {
+					t.Fatalf("%s: %s: %v", m.cfg.Name, domain, err)
+				}
+				return err == nil
+			})
 		}
 	}
 	err := h.members[2].Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"})

@@ -20,6 +20,7 @@ func TestResubmission(t *testing.T) {
 	h := newHouse(t, 1)
 	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"reject-message-on-shadow-failure": "false"}})
 	h.send(5)
+	h.finished()
 	before := h.messages()
 	if err := os.RemoveAll(h.mail()); err != nil {
 		t.Fatal(err)
