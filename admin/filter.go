@@ -31,12 +31,13 @@ const (
 	// What an active message of any of these states may lack.
 	StateNoShadow = "without-shadow"
 	StateFewer    = "fewer-copies" // it was accepted with its content on less than a majority
+	StateLost     = "content-lost" // no member has its content; also in the Safety Net
 )
 
 var (
 	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StateWaiting, StateExpanding, StateSafetyNet}
 	umbrellaStates  = []string{"active", "all"}
-	lackStates      = []string{StateNoShadow, StateFewer}
+	lackStates      = []string{StateNoShadow, StateFewer, StateLost}
 	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered"}
 )
 
@@ -206,7 +207,7 @@ func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
 		switch {
 		case s == "all", s == state, s == "active" && m.Active():
 			return true
-		case m.Active() && (s == StateNoShadow && m.Shadow == 0 || s == StateFewer && m.Marked):
+		case s == StateLost && m.Lost(), m.Active() && (s == StateNoShadow && m.Shadow == 0 || s == StateFewer && m.Marked):
 			return true
 		case slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State.String() == s }):
 			return true
@@ -247,6 +248,6 @@ func (f *Filter) activeOnly() bool {
 		return false
 	}
 	return !slices.ContainsFunc(f.states, func(s string) bool {
-		return s != "active" && s != "pending" && !slices.Contains(lackStates, s) && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
+		return s != "active" && s != "pending" && s != StateNoShadow && s != StateFewer && (!slices.Contains(messageStates, s) || s == StateSafetyNet)
 	})
 }

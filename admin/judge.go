@@ -68,6 +68,9 @@ func (v *verdict) boundary(st *Status, minVoters int) {
 	case m.Leader != 0:
 		v.clocks(st)
 	}
+	if b.Lost > 0 {
+		v.say(Degraded, "the content of %d messages is on no member; see: mailraft message list --state %s", b.Lost, StateLost)
+	}
 	if !b.Protected {
 		v.say(Degraded, "UNPROTECTED: shadow-redundancy-enabled is false")
 	}

@@ -125,6 +125,7 @@ type BoundaryInfo struct {
 	Voters     int       `json:"voters"`
 	VotersUp   int       `json:"voters_up"`
 	Tolerance  int       `json:"failure_tolerance"` // voters that may still fail
+	Lost       int       `json:"content_lost"`      // messages whose content no member has, as far as is known
 	// Recovery is how this generation began, after a majority was lost; nil: the first.
 	Recovery *fsm.Recovery `json:"recovery,omitempty"`
 }
@@ -186,8 +187,23 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 		}
 	}
 	st.Boundary.Tolerance = max(0, st.Boundary.VotersUp-(len(b.Voters)/2+1))
+	st.Boundary.Lost = countLost(v)
 	st.Health, st.Reasons = judge(&st, p.MinVoters)
 	return st
+}
+
+// countLost counts messages whose content no member has, up to a bound.
+func countLost(v *fsm.View) (n int) {
+	looked := 0
+	for m := range v.Lost() {
+		if m.Lost() {
+			n++
+		}
+		if looked++; looked == scanRowsMax {
+			break
+		}
+	}
+	return n
 }
 
 func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {

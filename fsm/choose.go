@@ -169,13 +169,13 @@ func (w *walker) holder(m *Message, first ...mail.MemberID) mail.MemberID {
 
 // missing is what to do when nobody who is up has the content: wait for a
 // member that is down, then for one that may still fetch it. If there is no
-// such member it is gone.
+// such member, or its content was given up, it is gone.
 func (w *walker) missing(m *Message, behalf mail.MemberID) server {
 	s := w.Settings()
 	var known, down, filling mail.MemberID
 	for i := range s.Members {
 		switch mb := &s.Members[i]; {
-		case mb.Retired != 0:
+		case mb.Retired != 0, m.Lost():
 		case !mb.Up && mb.has(m) && known == 0:
 			known = mb.ID
 		case !mb.Up && down == 0:

@@ -143,7 +143,7 @@ func (t *tx) relieve(msg *Message, m *Member) {
 	if msg.Primary == m.ID && !m.Up {
 		t.handOver(msg, m.ID)
 	}
-	if msg.Shadow == m.ID && (!m.Up || t.shadowFor(msg) != 0) {
+	if msg.Shadow == m.ID && (!m.Up || t.shadowFor(msg) != 0 || t.nowhere(msg)) {
 		t.reshadow(msg)
 	}
 }
@@ -177,8 +177,10 @@ func (t *tx) rehold(msg *Message, m *Member) {
 	}
 }
 
-// holder picks a member to hold an entry beside the other holder.
+// holder picks a member to hold an entry beside the other holder. What no
+// member has the content of anybody may hold: it waits for that there.
 func (t *tx) holder(msg *Message, other mail.MemberID, content bool) mail.MemberID {
+	content = content && !t.nowhere(msg)
 	return t.pick(other, msg.Content.ID, false, func(m Member) bool { return !content || m.has(msg) })
 }
 

@@ -105,7 +105,7 @@ func (m *Message) indexes() []key {
 		if m.Held {
 			ks = append(ks, tab(tabChild).id(m.Parent).id(m.ID))
 		}
-		if !m.Held && !m.Suspended && !m.Expanding {
+		if !m.Held && !m.Suspended && !m.Expanding && !m.lacked() {
 			ks = append(ks, m.due()...)
 		}
 	} else {

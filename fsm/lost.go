@@ -8,7 +8,8 @@ import (
 )
 
 // ContentLost gives up the content of messages: an operator has seen that no
-// member that is left has it. The messages stay, and wait for it; but nobody
+// member that is left has it, or all members have said so to one that lacks it.
+// The messages stay, and wait for it; but nobody
 // counts as having it by being complete up to their index, and nobody has to
 // find it to be complete.
 //
@@ -34,7 +35,7 @@ func (t *tx) contentLost(c ContentLost) Answer {
 	n := 0
 	for _, id := range c.IDs {
 		e := t.open(id)
-		if e == nil || e.GivenUp {
+		if e == nil || e.Lost() {
 			continue
 		}
 		e.GivenUp, e.Holders = true, nil
@@ -67,7 +68,24 @@ func (t *tx) contentFound(c ContentLost) Answer {
 // WaitsForContent reports whether nobody who is up can deliver the message, for
 // want of its content.
 func (m *Message) WaitsForContent() bool {
-	return m.Waiting || m.Active() && m.GivenUp && !slices.Contains(m.Holders, m.Primary)
+	return m.Waiting || m.Active() && m.lacked()
+}
+
+// lacked reports that the content was given up, and that its owner has not said
+// that it has it since: a try could only fail, and the last of them would
+// bounce the message.
+func (m *Message) lacked() bool { return m.GivenUp && !slices.Contains(m.Holders, m.Primary) }
+
+// Lost reports that the content was given up, and that nobody has it since.
+func (m *Message) Lost() bool { return m.GivenUp && len(m.Holders) == 0 }
+
+// nowhere reports that the content was given up, and that no member that is up
+// has said that it has it since.
+func (t Tables) nowhere(m *Message) bool {
+	return m.GivenUp && !slices.ContainsFunc(m.Holders, func(id mail.MemberID) bool {
+		h, ok := t.Member(id)
+		return ok && h.Up && h.Retired == 0
+	})
 }
 
 // Lost walks the messages whose content was given up, by id.

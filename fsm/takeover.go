@@ -144,25 +144,27 @@ func (t *tx) handOver(m *Message, from mail.MemberID) {
 }
 
 // heir is who an active message of from goes to; zero: nobody who is up has
-// its content. A draining member inherits nothing if there is another.
+// its content. A draining member inherits nothing if there is another. From one
+// that leaves, what no member has the content of goes to anybody: there it waits.
 func (t *tx) heir(m *Message, from mail.MemberID) mail.MemberID {
+	owner, _ := t.Member(from)
+	anybody := (owner.Draining || owner.Retired != 0) && t.nowhere(m)
+	has := func(mb Member) bool { return anybody || mb.has(m) }
 	s, ok := t.Member(m.Shadow)
-	if ok && s.Takes() && s.has(m) {
+	if ok && s.Takes() && has(s) {
 		return s.ID
 	}
 	var up []mail.MemberID
 	for mb := range t.Members() {
-		if mb.Takes() && mb.ID != from && mb.has(m) {
+		if mb.Takes() && mb.ID != from && has(mb) {
 			up = append(up, mb.ID)
 		}
 	}
 	switch {
 	case len(up) > 0:
 		return up[int(m.ID[len(m.ID)-3])%len(up)]
-	case ok && s.Up && s.Retired == 0 && s.has(m):
-		if owner, _ := t.Member(from); !owner.Up {
-			return s.ID
-		}
+	case ok && s.Up && s.Retired == 0 && has(s) && !owner.Up:
+		return s.ID
 	}
 	return 0
 }

@@ -37,9 +37,15 @@ func (r *refill) lostRows() (found []mail.ID) {
 		}
 		_, here := r.m.content.Stat(row.Content.ID)
 		switch {
-		case here && !slices.Contains(row.Holders, r.m.id.ID):
-			found = append(found, row.ID)
-		case !here:
+		case here && slices.Contains(row.Holders, r.m.id.ID):
+		case here:
+			// A copy that was found damaged is there again after a restart.
+			if err := r.m.content.Verify(row.Content.ID); err == nil {
+				found = append(found, row.ID)
+			} else {
+				r.m.damaged(err)
+			}
+		default:
 			r.giveUp(row)
 		}
 	}

@@ -2,11 +2,13 @@ package member
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"mailraft/cluster/replica"
 	"mailraft/mail"
 )
 
@@ -54,6 +56,7 @@ type absent struct {
 	copies  int  // members that had it when it was accepted
 	since   time.Time
 	tries   int
+	nowhere int // how often in a row all other members have said that they lack it
 }
 
 const (
@@ -191,6 +194,9 @@ func (r *refill) fetchOne(a *absent) {
 	if a.tries++; a.tries == 1 {
 		r.parked++
 	}
+	if a.nowhere++; !errors.Is(err, replica.ErrNotFound) {
+		a.nowhere = 0
+	}
 	a.since = time.Now()
 	r.want(a)
 	if r.m.ctx.Err() == nil {
@@ -199,8 +205,7 @@ func (r *refill) fetchOne(a *absent) {
 }
 
 // settle computes up to where content is complete, of all messages and of
-// those that are to be delivered, and notes where the next
-// start goes on.
+// those that are to be delivered, and notes where the next start goes on.
 func (r *refill) settle() {
 	upTo, dueTo := r.scan.seen, r.scan.seen
 	for _, s := range r.scan.todo {
