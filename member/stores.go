@@ -1,6 +1,8 @@
 package member
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -83,7 +85,11 @@ func (m *Member) openLog() error {
 	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
-	log, err := raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
+	var salt [8]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	log, err := raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Salt: binary.NativeEndian.Uint64(salt[:]), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
 	if err != nil {
 		return err
 	}

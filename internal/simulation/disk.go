@@ -150,14 +150,14 @@ func (h *handle) before(op errorfs.Op) error {
 	if h.over() {
 		return nil
 	}
-	content, wal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log")
+	content, wal, journal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log"), strings.HasSuffix(op.Path, ".journal")
 	switch op.Kind {
 	case errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpCreate:
-		if !content && h.disk.is(diskFullest) {
+		if !content && !journal && h.disk.is(diskFullest) { // they do not ask here, and do not grow
 			return syscall.ENOSPC
 		}
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		if content || wal && !rotating() {
+		if content || journal || wal && !rotating() {
 			return h.sync()
 		}
 	}

@@ -132,13 +132,17 @@ func (m *machine) start() error {
 	p.gone = p.ctx.Done()
 	_, p.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.name), 2*time.Second)
 	fs, log := p.disk.open(p.gone, p.fatal)
-	p.log = raftlog.Guard(log, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: p.fatal})
+	db, err := raftlog.Journaled(log, fs, "raft.journal", uint64(id.Starts))
+	if err != nil {
+		p.cancel()
+		return fmt.Errorf("start %s: %w", m.name, err)
+	}
+	p.log = raftlog.Guard(db, raftlog.Options{Path: "log of " + m.name, Logger: w.log, Fatal: p.fatal})
 	c := member.Config{Name: m.name, Site: fmt.Sprint("site", m.i%2), Hostname: m.name + ".example.test", Dir: "data"}
 	c.Disk.SpaceMin = "1MiB"
 	if w.shortLogs {
 		c.Log.EntriesMax, c.Log.SnapshotEntries, c.Log.SnapshotEvery = 60, 60, "1s"
 	}
-	var err error
 	p.engine, err = member.OpenEngine(c, id, fs, p.log, member.Wires{Received: filepath.Join(w.dir, m.name, fmt.Sprint(id.Starts)),
 		Transport: &raftNet{p.trans, p}, Link: p, Content: p.dial, Clock: m.clock}, w.log.Named(m.name), p.fatal)
 	if err != nil {

@@ -1,12 +1,47 @@
 package raftlog
 
 import (
+	"fmt"
+	"io"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
+
+// BenchmarkAppend appends entries as a boundary does, on the disk of TMPDIR:
+// through the journal, and to bbolt alone.
+func BenchmarkAppend(b *testing.B) {
+	for _, batch := range []uint64{1, 10} {
+		for _, journaled := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%d/journal=%t", batch, journaled), func(b *testing.B) {
+				path := filepath.Join(b.TempDir(), "raft.db")
+				var s raft.LogStore
+				var err error
+				if journaled {
+					s, err = Open(Options{Path: path})
+				} else {
+					s, err = openBolt(path)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer s.(io.Closer).Close()
+				data := make([]byte, 340)
+				for next := uint64(1); b.Loop(); next += batch {
+					var l []*raft.Log
+					for i := range batch {
+						l = append(l, &raft.Log{Index: next + i, Term: 1, Data: data})
+					}
+					if err := s.StoreLogs(l); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
 
 // BenchmarkShorten says how long appends wait while the log's beginning is
 // removed, 50,000 entries of 1 KB, and how long a log of that size takes to open.

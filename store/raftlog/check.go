@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
@@ -70,12 +71,7 @@ type Report struct {
 // Check reads the whole log at path through, with the checksum of every entry.
 // It changes nothing.
 func Check(path string) (r Report, err error) {
-	fresh, err := inspect(path, func(index uint64, _ []byte) {
-		if r.First == 0 {
-			r.First = index
-		}
-		r.Last = index
-	})
+	fresh, err := inspect(path, func(uint64, []byte) {})
 	if err != nil || fresh {
 		return r, err
 	}
@@ -84,8 +80,18 @@ func Check(path string) (r Report, err error) {
 		return r, fmt.Errorf("open raft log %s: %w", path, err)
 	}
 	defer db.Close()
+	j, err := looked(db, journalPath(path))
+	if err != nil {
+		return r, fmt.Errorf("read journal %s: %w", journalPath(path), err)
+	}
+	first, err1 := j.FirstIndex()
+	last, err2 := j.LastIndex()
+	if err := errors.Join(err1, err2); err != nil {
+		return r, err
+	}
+	r.First, r.Last = first, last
 	var found []error
-	s := &Store{path: path, db: db, fatal: func(err error) { found = append(found, err) }}
+	s := &Store{path: path, db: j, fatal: func(err error) { found = append(found, err) }}
 	for i := r.First; i <= r.Last && r.First > 0; i++ {
 		var l raft.Log
 		_ = s.GetLog(i, &l) // goes to found
@@ -96,4 +102,23 @@ func Check(path string) (r Report, err error) {
 		err = nil
 	}
 	return r, errors.Join(append(found, err)...)
+}
+
+// looked is a log with what its journal has beside it, to be read.
+func looked(db Bolt, path string) (*journal, error) {
+	j := &journal{Bolt: db}
+	_, there, err := journalOf(db, vfs.Default, path)
+	if err != nil || !there {
+		return j, err
+	}
+	f, err := vfs.Default.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	_, logs, err := readJournal(f)
+	if err == nil {
+		j.tail, err = behind(db, logs)
+	}
+	return j, err
 }

@@ -37,7 +37,7 @@ func written(t *testing.T, entries uint64) []byte {
 // as it was written. An error must be ErrDamaged.
 func readThrough(t *testing.T, path string, b []byte, entries uint64) (right bool) {
 	t.Helper()
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(path, b, 0o600), os.WriteFile(journalPath(path), emptyJournal(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	s, err := Open(Options{Path: path, Fatal: func(error) {}})
@@ -123,7 +123,7 @@ func TestCutFileIsFound(t *testing.T) {
 func TestCheckReadsAndChangesNothing(t *testing.T) {
 	b := written(t, 50)
 	path := filepath.Join(t.TempDir(), "raft.db")
-	if err := os.WriteFile(path, b, 0o400); err != nil {
+	if err := errors.Join(os.WriteFile(path, b, 0o400), os.WriteFile(journalPath(path), emptyJournal(), 0o400)); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Check(path)

@@ -9,5 +9,8 @@
 // stay leader for ever (hashicorp/raft #503). And term and candidate of a vote
 // are one record (hashicorp/raft #661).
 //
+// Before the file stands a journal, which takes an append in one sync; bbolt
+// gets the entries many at a time.
+//
 // It knows nothing of what the entries mean, and reads no clock.
 package raftlog

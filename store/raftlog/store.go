@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -30,6 +32,7 @@ var ErrNotFound = raftboltdb.ErrKeyNotFound
 // Options say where the log is and what to do when it breaks.
 type Options struct {
 	Path  string
+	Salt  uint64        // a number that nobody can guess, another one at each start
 	Hang  time.Duration // a write that lasts longer stops the process; 0 is 10 s
 	Fatal func(error)   // a broken promise; nil prints and exits
 	// Ticker makes the watchdog's clock; nil is time.NewTicker.
@@ -83,10 +86,18 @@ func Open(o Options) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("open raft log %s: %w", o.Path, err), db.Close())
 		}
 	}
-	s := Guard(db, o)
+	j, err := openJournal(db, vfs.Default, journalPath(o.Path), o.Salt)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s := Guard(j, o)
 	s.sizes.blocks = sizes.blocks
+	s.sizes.stored(j.found)
 	return s, nil
 }
+
+// journalPath is where the journal of a log lies.
+func journalPath(path string) string { return strings.TrimSuffix(path, ".db") + ".journal" }
 
 // openBolt reads the whole file, since the freelist is not on disk.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {

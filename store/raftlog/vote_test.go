@@ -46,18 +46,14 @@ func TestCrashBetweenTermAndCandidateKeepsTheOldVote(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVote(t, s, 4, "one:7")
-	// The crash: what is in the file now is what a restart finds.
-	b, err := os.ReadFile(path)
-	if err != nil {
+	// The crash: what is in the files now is what a restart finds.
+	crashed := t.TempDir()
+	if err := os.CopyFS(crashed, os.DirFS(filepath.Dir(path))); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	path += ".crashed"
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
 
-	s = open(t, path)
+	s = open(t, filepath.Join(crashed, "raft.db"))
 	defer s.Close()
 	wantVote(t, s, 4, "one:7")
 	if term, err := s.GetUint64([]byte("CurrentTerm")); err != nil || term != 5 {
