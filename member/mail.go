@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"mailraft/deliver"
 	"mailraft/deliver/maildir"
 	"mailraft/deliver/remote"
+	"mailraft/fsm"
 	"mailraft/mail"
 	"mailraft/smtpd"
 )
@@ -20,7 +22,7 @@ import (
 func (m *Member) openMail() error {
 	out := &remote.Transport{Host: m.cfg.Hostname}
 	transports := map[string]deliver.Transport{
-		maildir.Scheme: &maildir.Transport{Host: m.cfg.Hostname, Retain: m.retain, Now: m.now, Create: true},
+		maildir.Scheme: &maildir.Transport{Host: m.cfg.Hostname, Retain: m.retain, Now: m.now, Create: m.newCopy},
 	}
 	for _, scheme := range remote.Schemes {
 		transports[scheme] = out
@@ -49,6 +51,23 @@ func (m *Member) openMail() error {
 func (m *Engine) now() mail.Time {
 	_, now := m.fsm.Applied()
 	return now
+}
+
+// newCopy reports whether the directory of a Maildir copy may be made: while
+// nobody has found the copy healthy yet. One that was there and is gone is away
+// with the mail in it, and an empty one must not take its place.
+func (m *Engine) newCopy(path string) bool {
+	v := m.fsm.View()
+	defer v.Close()
+	for d := range v.Databases() {
+		for _, c := range d.Copies {
+			if c.Addr != maildir.Scheme+":"+path {
+				continue
+			}
+			return !slices.ContainsFunc(v.Health(d.Name), func(r fsm.CopyRecord) bool { return r.Copy == c.Name && r.Seen != 0 })
+		}
+	}
+	return false
 }
 
 // retain is how long a mailbox remembers what it was given: as long as a

@@ -20,7 +20,7 @@ type Transport struct {
 	Host   string
 	Retain func() time.Duration
 	Now    func() mail.Time
-	Create bool // see Options
+	Create func(path string) bool // whether a directory that is missing is to be made; nil: never
 
 	mu     sync.Mutex
 	probes map[string]*probing     // that run, by path
@@ -28,7 +28,7 @@ type Transport struct {
 }
 
 func (t *Transport) store(path string) *Store {
-	return New(Options{Dir: path, Host: t.Host, Retain: t.Retain, Now: t.Now, Create: t.Create})
+	return New(Options{Dir: path, Host: t.Host, Retain: t.Retain, Now: t.Now, Create: t.Create != nil && t.Create(path)})
 }
 
 // Deliver implements deliver.Transport. Recipients that are the same mailbox

@@ -35,7 +35,7 @@ func attempt(dir string, to ...string) *deliver.Attempt {
 
 func TestTransport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made")
-	tr := &Transport{Host: "mx", Retain: func() time.Duration { return hold }, Now: func() mail.Time { return 1e12 }, Create: true}
+	tr := &Transport{Host: "mx", Retain: func() time.Duration { return hold }, Now: func() mail.Time { return 1e12 }, Create: func(path string) bool { return path == dir }}
 	codes := func(answers []deliver.Answer) (s string) {
 		for _, a := range answers {
 			s += a.Reply.String()[:3]
@@ -71,7 +71,6 @@ func TestTransport(t *testing.T) {
 	if got := codes(tr.Deliver(ctx, unread)); got != "451 " {
 		t.Errorf("damaged content: %s", got)
 	}
-	tr.Create = false
 	if got := codes(tr.Deliver(ctx, attempt(dir+"-away", "alice@example.test"))); got != "451d " {
 		t.Errorf("missing directory: %s", got)
 	}
