@@ -23,21 +23,21 @@ const (
 	hearTime   = 2 * intervalMax // a new leader has heard of all members by then
 )
 
-// Request is a resubmit request that is not ended.
+// Request is a resubmit request that is not ended, its shadow requests with it.
 type Request struct {
 	ID         uint64
-	Root       uint64 // a shadow request: the one that it belongs to; else its own
-	Activation bool   // made by an activation
-	Rate       int    // of the root, messages a second; 0: the parameter alone
+	Activation bool // made by an activation
+	Rate       int  // recipients a second; 0: the parameter alone
 	Suspended  bool
 	Auto       bool // suspended by back pressure
 	Ready      bool // Advance would do something now
+	Waking     bool // that is to let mail that waits for the database be tried at once
 	Pending    int  // recipients sent to that have no outcome yet
 }
 
 // Piece is what one piece of a request has done.
 type Piece struct {
-	Made int  // messages
+	Made int  // recipients sent to
 	More bool // another piece can follow at once
 }
 
@@ -72,7 +72,7 @@ type drive struct {
 	*Driver
 	r     Requests
 	all   bucket             // resubmit-rate
-	own   map[uint64]*bucket // by root, of those with a rate of their own
+	own   map[uint64]*bucket // of those with a rate of their own
 	empty map[uint64]bool    // by id: the last piece made nothing
 	tired map[uint64]time.Time
 	wait  time.Duration // after an error
@@ -111,8 +111,11 @@ func (w *drive) step(ctx context.Context) (time.Duration, error) {
 		return driveEvery, nil
 	}
 	level, reason := w.pressure()
-	if err := w.yield(ctx, list, level, reason); err != nil || level >= Medium {
+	if err := w.yield(ctx, list, level, reason); err != nil {
 		return driveEvery, err
+	}
+	if level >= Medium { // mail that may go keeps the queue no longer than mail that waits
+		list = slices.DeleteFunc(list, func(q Request) bool { return !q.Waking })
 	}
 	now := time.Now()
 	w.all.fill(now, rate)
@@ -123,7 +126,7 @@ func (w *drive) step(ctx context.Context) (time.Duration, error) {
 	return w.advance(ctx, next, now)
 }
 
-// yield suspends what runs under pressure, and resumes it afterwards; a new
+// yield suspends what sends under pressure, and resumes it afterwards; a new
 // leader not before it can have heard of all members.
 func (w *drive) yield(ctx context.Context, list []Request, level Level, reason string) error {
 	on := level >= Medium
@@ -131,8 +134,8 @@ func (w *drive) yield(ctx context.Context, list []Request, level Level, reason s
 		return nil
 	}
 	for _, q := range list {
-		if q.ID != q.Root || on && q.Suspended || !on && !q.Auto {
-			continue // shadow requests follow theirs
+		if on && (q.Suspended || q.Waking) || !on && !q.Auto {
+			continue
 		}
 		err := w.r.Suspend(ctx, q.ID, on, reason)
 		if err != nil && !refused(err) {
@@ -153,22 +156,22 @@ func refused(err error) bool {
 // choose picks the request whose turn it is; none: there is nothing to do for
 // the time returned.
 func (w *drive) choose(list []Request, now time.Time) (*Request, time.Duration) {
-	pending := map[uint64]int{}
-	for _, q := range list {
-		pending[q.Root] += q.Pending
+	class := func(q Request) int {
+		if q.Activation {
+			return 0
+		}
+		return 1
 	}
-	slices.SortStableFunc(list, func(a, b Request) int {
-		return cmp.Or(-compare(a.Activation, b.Activation), cmp.Compare(a.Root, b.Root), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortStableFunc(list, func(a, b Request) int { return cmp.Or(cmp.Compare(class(a), class(b)), cmp.Compare(a.ID, b.ID)) })
 	pause := driveEvery
 	for i := range list {
 		q := &list[i]
-		if q.Suspended || !q.Ready || pending[q.Root]+pieceRows > pendingMax || now.Before(w.tired[q.ID]) {
+		if q.Suspended || !q.Ready || q.Pending+pieceRows > pendingMax || now.Before(w.tired[q.ID]) {
 			continue
 		}
 		wait := w.all.wait()
 		if q.Rate > 0 {
-			b := w.bucket(q.Root)
+			b := w.bucket(q.ID)
 			b.fill(now, q.Rate)
 			wait = max(wait, b.wait())
 		}
@@ -180,21 +183,11 @@ func (w *drive) choose(list []Request, now time.Time) (*Request, time.Duration) 
 	return nil, pause
 }
 
-func compare(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
-}
-
-func (w *drive) bucket(root uint64) *bucket {
-	b := w.own[root]
+func (w *drive) bucket(id uint64) *bucket {
+	b := w.own[id]
 	if b == nil {
 		b = &bucket{}
-		w.own[root] = b
+		w.own[id] = b
 	}
 	return b
 }
@@ -207,7 +200,7 @@ func (w *drive) advance(ctx context.Context, q *Request, now time.Time) (time.Du
 	if !w.empty[q.ID] {
 		rows = min(rows, w.all.whole())
 		if q.Rate > 0 {
-			rows = min(rows, w.bucket(q.Root).whole())
+			rows = min(rows, w.bucket(q.ID).whole())
 		}
 	}
 	p, err := w.r.Advance(ctx, q.ID, rows)
@@ -222,9 +215,9 @@ func (w *drive) advance(ctx context.Context, q *Request, now time.Time) (time.Du
 	}
 	w.all.take(p.Made)
 	if q.Rate > 0 {
-		w.bucket(q.Root).take(p.Made)
+		w.bucket(q.ID).take(p.Made)
 	}
-	w.empty[q.ID] = p.Made == 0
+	w.empty[q.ID] = p.Made == 0 && !q.Waking
 	if !p.More {
 		w.tired[q.ID] = now.Add(driveEvery)
 	}

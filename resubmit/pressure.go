@@ -111,16 +111,21 @@ func PressureOf(rs ...Resource) Pressure {
 	return p
 }
 
+// Worst is the resource that presses most; ok is false at normal.
+func (p Pressure) Worst() (r Resource, ok bool) {
+	i := slices.IndexFunc(p.Resources, func(r Resource) bool { return r.Level == p.Level })
+	if p.Level == Normal || i < 0 {
+		return Resource{}, false
+	}
+	return p.Resources[i], true
+}
+
 // Reason says what presses, for people; empty at normal.
 func (p Pressure) Reason() string {
-	if p.Level == Normal {
+	r, ok := p.Worst()
+	if !ok {
 		return ""
 	}
-	i := slices.IndexFunc(p.Resources, func(r Resource) bool { return r.Level == p.Level })
-	if i < 0 {
-		return ""
-	}
-	r := p.Resources[i]
 	limit := r.Medium
 	if r.Level == High {
 		limit = r.High

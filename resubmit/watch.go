@@ -55,7 +55,7 @@ type Watch struct {
 	Targets func() ([]Target, time.Duration)
 	// Probe asks an address whether it could take mail now. It ends with ctx.
 	Probe func(ctx context.Context, addr string) error
-	// Send hands the findings to the leader; nil: nobody is told.
+	// Send hands the findings to the leader.
 	Send   func(ctx context.Context, found []Finding) error
 	Logger hclog.Logger
 
@@ -133,9 +133,6 @@ func (w *Watch) pause(ctx context.Context, d time.Duration) {
 }
 
 func (w *Watch) send(ctx context.Context, within time.Duration) {
-	if w.Send == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := w.Send(ctx, w.Findings()); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
