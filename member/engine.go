@@ -39,12 +39,15 @@ type Engine struct {
 	content   *content.Store
 	raftLog   *raftlog.Store
 	node      *cluster.Node
+	caller    cluster.Caller // asks other members
 	replica   *replica.Replica
 	deliverer *deliver.Deliverer
 	refill    *refill
 	scrub     *scrub
 	pressure  *pressure
 	watch     *resubmit.Watch
+	manager   *resubmit.Manager
+	driver    *resubmit.Driver
 	params    params
 
 	restart  chan error      // see Restart
@@ -123,6 +126,8 @@ func (m *Engine) openNode(w Wires) error {
 		return err
 	}
 	m.refill, m.scrub, m.pressure = newRefill(m), newScrub(m), newPressure(m)
+	m.manager, m.caller = resubmit.NewManager(m.log.Named("manager")), w.Link
+	m.driver = resubmit.NewDriver(m.boundaryPressure, m.log.Named("driver"))
 	if err := m.startNode(w, snaps); err != nil {
 		return err
 	}
@@ -189,6 +194,7 @@ func (m *Engine) stopDelivery() {
 func (m *Engine) Serve(contents net.Listener) {
 	steward := cluster.NewSteward(m.node, m.fsm, m.log)
 	m.node.OnLeader(steward.Run)
+	m.node.OnLeader(m.lead)
 	m.work.Go(func() { m.replica.Serve(contents) })
 	m.work.Go(m.followParams)
 	m.work.Go(m.refill.run)
@@ -231,6 +237,8 @@ func (m *Engine) Handle(ctx context.Context, peer pki.Identity, kind byte, body 
 		return m.handleHash(ctx, body)
 	case kindLack:
 		return m.handleLack(body)
+	case kindFindings:
+		return m.handleFindings(peer, body)
 	}
 	return nil, mail.Replyf(502, "5.5.1", "unknown request %d", kind)
 }

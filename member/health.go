@@ -14,6 +14,7 @@ func (m *Engine) newWatch(transports map[string]deliver.Transport) *resubmit.Wat
 	return &resubmit.Watch{
 		Targets: func() ([]resubmit.Target, time.Duration) { return m.targets(transports), m.params.get().FailoverAfter },
 		Probe:   func(ctx context.Context, addr string) error { return deliver.Probe(ctx, transports, addr) },
+		Send:    m.sendFindings,
 		Logger:  m.log.Named("watch"),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/resubmit"
 	"mailraft/smtpd"
 )
 
@@ -55,8 +56,20 @@ func (m *Engine) Verify(_ context.Context, rcpt mail.Address) error {
 	return err
 }
 
-// Begin implements smtpd.Queue.
-func (m *Engine) Begin(context.Context) (smtpd.Upload, error) { return m.begin() }
+// Begin implements smtpd.Queue. Under high pressure no new mail is taken; what
+// is ours to send, reports to senders, is.
+func (m *Engine) Begin(context.Context) (smtpd.Upload, error) {
+	if r, _ := m.Pressure().Worst(); r.Level >= resubmit.High {
+		return nil, m.full(r.Name)
+	}
+	return m.begin()
+}
+
+// full is the answer for want of a resource.
+func (m *Engine) full(resource string) *mail.Reply {
+	what := map[string]string{"disk": "the disk of %s is almost full", "memory": "%s is short of memory", "queue": "the queue of %s is too long"}
+	return mail.Replyf(452, "4.3.1", what[resource]+"; try another server", m.cfg.Hostname)
+}
 
 func (m *Engine) begin() (*upload, error) {
 	id, err := mail.NewContentID(mail.At(cluster.WallTime()), rand.Reader)
@@ -65,7 +78,7 @@ func (m *Engine) begin() (*upload, error) {
 	}
 	u, err := m.replica.Begin(id)
 	if errors.Is(err, replica.ErrFull) {
-		return nil, mail.Replyf(452, "4.3.1", "the disk of %s is almost full; try another server", m.cfg.Hostname)
+		return nil, m.full("disk")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
@@ -128,7 +141,7 @@ func (m *Engine) uploadError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, replica.ErrFull):
-		return mail.Replyf(452, "4.3.1", "the disk of %s is almost full; try another server", m.cfg.Hostname)
+		return m.full("disk")
 	case errors.Is(err, replica.ErrNoMajority) && m.node.Lease().Valid():
 		return mail.Replyf(451, "4.4.0", "too few members of the boundary could store the message; try again")
 	case errors.Is(err, replica.ErrNoMajority):

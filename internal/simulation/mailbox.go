@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -103,6 +104,16 @@ func (p *process) Deliver(ctx context.Context, a *deliver.Attempt) []deliver.Ans
 		}
 	}
 	return all
+}
+
+// Probe implements deliver.Prober: the mailbox server answers whoever reaches it.
+func (p *process) Probe(ctx context.Context, _ string) error {
+	w := p.machine.world
+	p.sleep(ctx, w.wait()/4)
+	if p.dead() || !w.net.travel(p.machine.i, w.outside()) || !w.net.travel(w.outside(), p.machine.i) {
+		return errors.New("no answer")
+	}
+	return ctx.Err()
 }
 
 func answers(a *deliver.Attempt, code int, enhanced string, down bool) []deliver.Answer {

@@ -104,13 +104,10 @@ func Run(o Options) Result {
 	if err := w.found(); err != nil {
 		w.violate("%v", err)
 	} else {
-		stop := make(chan struct{})
-		w.tasks.Go(func() { w.probe(stop) })
 		w.live()
 		w.heal()
 		w.ops.finish()
 		w.check()
-		close(stop)
 	}
 	for _, m := range w.machines {
 		m.stop()

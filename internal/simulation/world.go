@@ -192,16 +192,6 @@ func (w *world) propose(k fsm.Kind, body any) (a fsm.Answer, err error) {
 // clocks jump by days.
 const expiration = 30 * days
 
-// probe stands in for the Active Manager: the mailbox server's copy is healthy.
-// Without that nothing of the Safety Net expires once time has jumped.
-func (w *world) probe(stop <-chan struct{}) {
-	for !rest(stop, 5*time.Second) {
-		var term uint64
-		w.inside(func(p *process) { term = max(term, p.engine.State().Settings().Boundary.Term) })
-		_, _ = w.propose(fsm.KindHealth, fsm.Health{Term: term, Copies: []fsm.CopyHealth{{Database: "DB1", Copy: "a", Addr: "lmtp://mailbox:24", Healthy: true}}})
-	}
-}
-
 // found makes the boundary: the first member, then the others with a token.
 func (w *world) found() error {
 	first := w.machines[0]
