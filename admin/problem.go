@@ -43,12 +43,12 @@ func refusal(r *mail.Reply) *Problem {
 	switch {
 	case r.Temporary():
 		status = http.StatusServiceUnavailable
+	case r.Code == 501:
+		status = http.StatusUnprocessableEntity
 	case strings.HasPrefix(r.Enhanced, "5.1."):
 		status = http.StatusNotFound
 	case strings.HasPrefix(r.Enhanced, "5.7."):
 		status = http.StatusForbidden
-	case r.Code == 501:
-		status = http.StatusUnprocessableEntity
 	}
 	return &Problem{Status: status, Code: r.Code, Enhanced: r.Enhanced, Text: r.Text}
 }
