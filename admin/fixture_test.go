@@ -24,11 +24,11 @@ import (
 // boundary is a state machine whose log the test writes, with three members
 // that are up and everything that the API wants of a member.
 type boundary struct {
-	t      *testing.T
-	f      *fsm.FSM
-	mu     sync.Mutex
-	index  uint64
-	now    mail.Time
+	t     *testing.T
+	f     *fsm.FSM
+	mu    sync.Mutex
+	index uint64
+	now   mail.Time
 
 	lost   bool // no quorum
 	status MemberStatus
@@ -189,6 +189,12 @@ func (b *boundary) Unheld(context.Context, mail.MemberID) ([]Unheld, error) { re
 func (b *boundary) Status(context.Context) MemberStatus { return b.status }
 func (b *boundary) Ready() []Check                      { return b.checks }
 
+func (b *boundary) NewCA() (fsm.CAChange, error) {
+	return fsm.CAChange{Op: fsm.CARotate, Pin: "new", WasPin: "old", CA: []byte("new"), CAKey: []byte("key")}, nil
+}
+
+func (b *boundary) CAEnd(der []byte) (string, mail.Time) { return string(der), b.now }
+
 func (b *boundary) TransferLeader(_ context.Context, to mail.MemberID) (mail.MemberID, error) {
 	return to, nil
 }
@@ -200,7 +206,7 @@ func (b *boundary) NewToken(_ context.Context, role, _ string, uses int, life ti
 func (b *boundary) StateHash(context.Context) ([]MemberHash, error) { return b.hashes, nil }
 
 func (b *boundary) server() *Server {
-	return New(Config{State: b, Proposer: b, Contents: b, Host: b, Boundary: b, Logger: hclog.NewNullLogger()})
+	return New(Config{State: b, Proposer: b, Contents: b, Host: b, Boundary: b, CA: b, Logger: hclog.NewNullLogger()})
 }
 
 func (b *boundary) client() *Client { return b.clientOf(b.server()) }

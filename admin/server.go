@@ -26,6 +26,7 @@ type Config struct {
 	Contents Contents
 	Host     Host
 	Boundary Boundary
+	CA       CA
 	// Fresh returns when this member's state contains everything that was
 	// committed when it was called, by the word of a leader whose leadership a
 	// quorum has confirmed since. What decides something (a change, a dry run)

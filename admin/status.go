@@ -246,6 +246,7 @@ func membersOf(v *fsm.View, self MemberStatus) []MemberInfo {
 func (s *Server) routeBoundary(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", s.reading(s.status))
 	s.routeMembers(mux)
+	s.routeCA(mux)
 	mux.HandleFunc("POST /v1/tokens", s.newToken)
 	mux.HandleFunc("POST /v1/state/hash", s.stateHash)
 }

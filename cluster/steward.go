@@ -82,7 +82,7 @@ func (s *Steward) Run(ctx context.Context, term uint64) {
 // what was not reached comes in the next.
 func (s *Steward) round(ctx context.Context, term uint64) error {
 	for _, duty := range []func(context.Context, uint64) error{
-		s.declareDown, s.endRetired, s.takeOver, s.letIn, s.tick, s.conform, s.protect, s.relieve, s.expand, s.expire,
+		s.declareDown, s.endRetired, s.takeOver, s.letIn, s.tick, s.conform, s.useCA, s.protect, s.relieve, s.expand, s.expire,
 	} {
 		if err := duty(ctx, term); err != nil {
 			return err

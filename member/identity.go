@@ -28,6 +28,9 @@ type Identity struct {
 	// Generation is that of the boundary when this member joined it: until it
 	// has the state it must not listen to members of an earlier one.
 	Generation uint64 `json:"generation,omitempty"`
+	// CAIndex is the entry as of which the certificates here are: a state that is
+	// behind it, since it is being filled or replayed, says nothing about them.
+	CAIndex uint64 `json:"ca_index,omitempty"`
 
 	dir         string
 	credentials atomic.Pointer[port.Credentials]
@@ -112,12 +115,22 @@ func readCredentials(d string) (port.Credentials, error) {
 	if err != nil {
 		return port.Credentials{}, fmt.Errorf("read CA certificate: %w", err)
 	}
-	block, _ := pem.Decode(text)
-	pool := x509.NewCertPool()
-	if block == nil || !pool.AppendCertsFromPEM(text) {
+	creds := port.Credentials{Cert: cert, CA: x509.NewCertPool()}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) { // two while the CA is exchanged
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return port.Credentials{}, fmt.Errorf("read CA certificate: %w", err)
+		}
+		creds.CA.AddCert(ca)
+		creds.CAs = append(creds.CAs, ca.Raw)
+		if creds.CADER == nil || cert.Leaf.CheckSignatureFrom(ca) == nil {
+			creds.CADER = ca.Raw
+		}
+	}
+	if creds.CADER == nil {
 		return port.Credentials{}, fmt.Errorf("%s holds no certificate", filepath.Join(d, fileCA))
 	}
-	return port.Credentials{Cert: cert, CA: pool, CADER: block.Bytes}, nil
+	return creds, nil
 }
 
 func (id *Identity) write() error {

@@ -43,6 +43,9 @@ type joinAnswer struct {
 	Secret   []byte `cbor:"5,keyasint"`
 	// Generation of the boundary, as of the member that answers.
 	Generation uint64 `cbor:"6,keyasint,omitempty"`
+	// OtherCA is believed too, while the CA is exchanged.
+	OtherCA []byte `cbor:"7,keyasint,omitempty"`
+	Index   uint64 `cbor:"8,keyasint,omitempty"` // as of which the CAs are these
 }
 
 // Join makes this host a member of the boundary that the token is from. The
@@ -81,11 +84,27 @@ func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, err
 	if pki.Pin(a.CA) != token.Pin() {
 		return nil, fmt.Errorf("join at %s: it handed out another CA than it proved to have", addr)
 	}
-	id.Boundary, id.Generation = a.Boundary, a.Generation
-	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: pki.EncodeCert(a.CA), fileSecret: a.Secret}); err != nil {
+	id.Boundary, id.Generation, id.CAIndex = a.Boundary, a.Generation, a.Index
+	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: a.bundle(), fileSecret: a.Secret}); err != nil {
 		return nil, err
 	}
 	return id, os.Remove(filepath.Join(id.dir, filePending))
+}
+
+// bundle is whom a new member believes.
+func (a *joinAnswer) bundle() []byte {
+	text := pki.EncodeCert(a.CA)
+	if a.OtherCA != nil {
+		text = append(text, pki.EncodeCert(a.OtherCA)...)
+	}
+	return text
+}
+
+func otherCA(b *fsm.Boundary) []byte {
+	if b.Rotation == nil {
+		return nil
+	}
+	return b.Rotation.CA
 }
 
 // pendingIdentity is the identity that this directory asks to join with: the
@@ -145,6 +164,7 @@ func (m *Member) serveJoins(l net.Listener) {
 func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
 	v := m.fsm.View()
 	b, _ := v.Boundary()
+	at := v.Tables.Applied().Index
 	v.Close()
 	ca, err := pki.OpenCA(b.CA, b.CAKey, m.id.secret)
 	if err != nil {
@@ -172,7 +192,7 @@ func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
 		return joinAnswer{}, errors.New(a.Refused.Text)
 	}
 	m.log.Info("member joined", "member", req.Member.Name, "address", req.Member.Addr)
-	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret, Generation: b.Generation}, nil
+	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret, Generation: b.Generation, OtherCA: otherCA(&b), Index: at}, nil
 }
 
 func serialOf(certDER []byte) (string, error) {

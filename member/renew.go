@@ -15,26 +15,42 @@ import (
 
 const (
 	renewEvery = time.Hour
-	renewTime  = time.Minute // for the entry that records it
+	renewTime  = time.Minute            // for the entry that records it
+	renewPause = 10 * time.Second       // after this member could not do its part
+	caEvery    = 250 * time.Millisecond // between two looks at the boundary's CA
 )
 
 // keepCertificate renews this member's certificate after two thirds of its
 // life. Every member has what opens the CA's key in its own state, so it needs
 // nobody for that: also one that was away until its certificate was over.
+//
+// Between two looks at the time it does its part in an exchange of the CA.
 func (m *Member) keepCertificate() {
-	for {
-		now := m.certTime()
-		if leaf := m.id.credentials.Load().Cert.Leaf; !now.Before(pki.RenewAt(leaf)) {
-			if err := m.renew(now); err != nil && !now.Before(pki.WarnAt(leaf)) {
-				m.log.Error("the certificate ends soon, and cannot be renewed", "ends", leaf.NotAfter, "error", err)
-			} else if err != nil {
-				m.log.Warn("the certificate is not renewed yet", "ends", leaf.NotAfter, "error", err)
-			}
+	for looked := (time.Time{}); ; {
+		if time.Since(looked) >= renewEvery && !m.behindCA() {
+			m.renewInTime()
+			looked = time.Now()
 		}
-		m.recordSerial()
-		if !m.pause(renewEvery) {
+		if err := m.conformCA(); err != nil && m.ctx.Err() == nil {
+			m.log.Warn("the exchange of the CA does not go on here yet", "error", err)
+			m.pause(renewPause)
+		}
+		if !m.pause(caEvery) {
 			return
 		}
+	}
+}
+
+func (m *Member) renewInTime() {
+	now := m.certTime()
+	leaf := m.id.credentials.Load().Cert.Leaf
+	if now.Before(pki.RenewAt(leaf)) {
+		return
+	}
+	if err := m.renew(now); err != nil && !now.Before(pki.WarnAt(leaf)) {
+		m.log.Error("the certificate ends soon, and cannot be renewed", "ends", leaf.NotAfter, "error", err)
+	} else if err != nil {
+		m.log.Warn("the certificate is not renewed yet", "ends", leaf.NotAfter, "error", err)
 	}
 }
 
@@ -91,13 +107,15 @@ func (m *Member) recordSerial() {
 	peer, err := pki.IdentityOf(m.id.credentials.Load().Cert.Leaf)
 	v := m.fsm.View()
 	self, ok := v.Member(m.id.ID)
+	b, _ := v.Boundary()
 	v.Close()
-	if err != nil || !ok || self.Serial == peer.Serial {
+	newest, signer := m.believes(&b)
+	if err != nil || !ok || self.Serial == peer.Serial && self.Believes == newest && self.Signer == signer {
 		return
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, renewTime)
 	defer cancel()
-	if _, err := m.Propose(ctx, fsm.KindMemberCert, fsm.MemberCert{Member: m.id.ID, Serial: peer.Serial}); err != nil {
+	if _, err := m.Propose(ctx, fsm.KindMemberCert, fsm.MemberCert{Member: m.id.ID, Serial: peer.Serial, Signer: signer, Believes: newest}); err != nil {
 		m.log.Debug("the renewed certificate is not recorded yet", "error", err)
 	}
 }

@@ -37,6 +37,8 @@ type Credentials struct {
 	CA *x509.CertPool
 	// CADER is the CA that signed Cert; it is shown to joiners, who know its pin.
 	CADER []byte
+	// CAs are those of the pool, in DER.
+	CAs [][]byte
 }
 
 // Config says how a port is opened.
@@ -141,6 +143,19 @@ func (p *Port) Close() error {
 // under way is then caught by one of the two.
 func (p *Port) Drop(match func(pki.Identity) bool) {
 	p.drop(func(c *Conn) bool { return c.proto != Join && match(c.peer) })
+}
+
+// Recheck closes the open connections whose peers would not be believed any
+// more: a CA was dropped. Call it after Credentials has begun to leave it out.
+func (p *Port) Recheck() {
+	creds, now := p.cfg.Credentials(), p.cfg.Now()
+	p.drop(func(c *Conn) bool {
+		if c.proto == Join || len(c.chain) == 0 {
+			return false
+		}
+		_, err := verifyChain(tls.ConnectionState{PeerCertificates: c.chain}, creds.CA, now, x509.ExtKeyUsageAny)
+		return err != nil
+	})
 }
 
 func (p *Port) drop(match func(*Conn) bool) {

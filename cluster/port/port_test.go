@@ -280,6 +280,54 @@ func TestRemovedMemberIsRefusedOnBothSides(t *testing.T) {
 	}
 }
 
+// Connections that rest on a CA that was dropped are closed, and no others.
+func TestRecheck(t *testing.T) {
+	old, fresh := porttest.New(t, "mail-a"), porttest.New(t, "mail-a")
+	both := func(c port.Credentials) port.Credentials {
+		c.CA = x509.NewCertPool()
+		for _, ca := range []*pki.CA{old.CA, fresh.CA} {
+			cert, err := x509.ParseCertificate(ca.Cert())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.CA.AddCert(cert)
+		}
+		return c
+	}
+	var creds atomic.Pointer[port.Credentials]
+	c := both(fresh.Issue(fresh.Member(1), pki.CertLife))
+	creds.Store(&c)
+	one := old.Open(1, func(c *port.Config) { c.Credentials = func() port.Credentials { return *creds.Load() } })
+	behind, renewed := both(old.Issue(old.Member(2), pki.CertLife)), both(fresh.Issue(fresh.Member(3), pki.CertLife))
+	two := old.Open(2, func(c *port.Config) { c.Credentials = func() port.Credentials { return behind } })
+	three := old.Open(3, func(c *port.Config) { c.Credentials = func() port.Credentials { return renewed } })
+	echo(t, one, port.Link)
+	cut, err := dial(two, one, port.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays, err := dial(three, one, port.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := c
+	dropped.CA = fresh.Pool
+	creds.Store(&dropped)
+	one.Recheck()
+	if _, err := cut.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection by the old CA is open")
+	}
+	if _, err := say(stays); err != nil {
+		t.Errorf("a connection by the new CA: %v", err)
+	}
+	if _, err := dial(two, one, port.Link); err == nil {
+		t.Error("the old CA is believed")
+	}
+	if _, err := dial(one, two, port.Link); !errors.Is(err, port.ErrCA) || !strings.Contains(err.Error(), "boundary token --replace") {
+		t.Errorf("dials a member of the old CA: %v", err)
+	}
+}
+
 func TestRenewalWithoutRestart(t *testing.T) {
 	b := porttest.New(t, "mail-a")
 	var creds atomic.Pointer[port.Credentials]

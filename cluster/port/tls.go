@@ -18,7 +18,8 @@ var members = []string{Raft, Link, Content}
 var (
 	ErrBoundary = errors.New("certificate of another boundary")
 	ErrRole     = errors.New("certificate of the wrong role")
-	ErrPin      = errors.New("the other side does not have the CA that the token names")
+	ErrPin      = errors.New("the other side does not have the CA that the token names; if the CA was exchanged since, make another token")
+	ErrCA       = errors.New("signed by a CA that is not the boundary's, or not any more: a member that was away while it was exchanged joins anew, with: mailraft boundary token --replace NAME")
 )
 
 // serverConfig makes the configuration anew for each handshake. Session
@@ -114,7 +115,9 @@ func verifyChain(cs tls.ConnectionState, roots *x509.CertPool, now time.Time, us
 		now = leaf.NotBefore // which is not before the CA's
 	}
 	opts := x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}}
-	if _, err := leaf.Verify(opts); err != nil {
+	if _, err := leaf.Verify(opts); errors.As(err, new(x509.UnknownAuthorityError)) {
+		return pki.Identity{}, fmt.Errorf("%w (%s: %w)", ErrCA, leaf.Subject.CommonName, err)
+	} else if err != nil {
 		return pki.Identity{}, err
 	}
 	return pki.IdentityOf(leaf)

@@ -23,6 +23,7 @@ func boundaryCommand() *cli.Command {
 			}, changeFlags()), Action: asking(0, 0, makeToken)},
 			boundaryJoinCommand(),
 			boundaryRecoverCommand(),
+			boundaryCACommand(),
 			memberChange("drain", "refuse new mail on a member and hand everything over, until undrain", nil),
 			memberChange("undrain", "let a drained member take mail again; also calls off its removal", nil),
 			memberChange("remove", "take a member out of the boundary for good; one that is up is drained first", []cli.Flag{

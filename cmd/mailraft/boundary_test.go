@@ -57,14 +57,14 @@ func (b *boundary) listen(path string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	s := admin.New(admin.Config{State: b.f, Proposer: b, Contents: b, Host: b, Boundary: b, Logger: hclog.NewNullLogger()})
+	s := admin.New(admin.Config{State: b.f, Proposer: b, Contents: b, Host: b, Boundary: b, CA: b, Logger: hclog.NewNullLogger()})
 	srv, done := &http.Server{Handler: s.API()}, make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
 	return func() { srv.Close(); <-done }, nil
 }
 
 func (b *boundary) found() {
-	b.must(fsm.KindFound, fsm.Found{Boundary: "b1", Name: "test", First: fsm.Member{ID: m1, Name: "m1"}})
+	b.must(fsm.KindFound, fsm.Found{Boundary: "b1", Name: "test", CA: []byte("oldpin"), First: fsm.Member{ID: m1, Name: "m1"}})
 	var c raft.Configuration
 	for _, id := range []mail.MemberID{m1, m2, m3} {
 		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id.String()), Address: "x"})
@@ -200,6 +200,15 @@ func pressure(squeezed bool) admin.Pressure {
 
 func (b *boundary) Ready() []admin.Check {
 	return []admin.Check{{Name: "quorum", OK: !b.lost.Load(), Reason: "no lease"}, {Name: "disk", OK: !b.full.Load(), Reason: "1 GiB is free, 2 GiB must be"}}
+}
+
+// NewCA and CAEnd: a CA is its pin.
+func (b *boundary) NewCA() (fsm.CAChange, error) {
+	return fsm.CAChange{Op: fsm.CARotate, Pin: "newpin", WasPin: "oldpin", CA: []byte("newpin"), CAKey: []byte("key")}, nil
+}
+
+func (b *boundary) CAEnd(der []byte) (string, mail.Time) {
+	return string(der), b.now.Add(24 * time.Hour)
 }
 
 func (b *boundary) TransferLeader(_ context.Context, to mail.MemberID) (mail.MemberID, error) {
