@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +111,53 @@ func TestRecover(t *testing.T) {
 	s = b.sender(30, 3, 0)
 	s.Run(b.ctx)
 	b.audit(s.Ledger)
+	b.sameState()
+}
+
+// A member is dead, and content with it that another copy of was damaged: the
+// voters cannot be changed before it is given up by name. Nothing is bounced.
+func TestRemoveDead(t *testing.T) {
+	b := start(t, 3*time.Minute, nil)
+	b.cli("queue", "suspend", "--all")
+	dead, hurt, away := b.Members[0], b.Members[1], b.Members[2]
+	b.kill(away)
+	s := b.sender(20, 4, 0)
+	s.Targets = s.Targets[:2]
+	s.Run(b.ctx)
+	b.kill(dead)
+	b.kill(hurt)
+	if err := os.RemoveAll(filepath.Join(hurt.Dir, "content")); err != nil {
+		t.Fatal(err)
+	}
+	b.back(hurt)
+	b.back(away)
+	b.eventually("the dead member is noticed", func() error {
+		for _, m := range b.members() {
+			if m.Name == dead.Name && m.State == "down" {
+				return nil
+			}
+		}
+		return errNotYet
+	})
+	if out, err := b.CLI(b.ctx, "boundary", "remove", dead.Name, "--dead"); err == nil || !strings.Contains(err.Error(), "content of 20 messages") || !strings.Contains(err.Error(), "--consent m1") {
+		t.Errorf("without consent: %v %s", err, out)
+	}
+	b.cli("boundary", "remove", dead.Name, "--dead", "--consent", dead.Name)
+	b.eventually("two vote", func() error {
+		st, err := b.Status(b.ctx, away)
+		if err == nil && (st.Boundary.Voters != 2 || st.Queue.Waiting != 20) {
+			err = fmt.Errorf("%d voters, %d messages wait for content", st.Boundary.Voters, st.Queue.Waiting)
+		}
+		return err
+	})
+	b.cli("queue", "resume", "--all")
+	b.forget(dead)
+	s = b.sender(10, 2, 0)
+	s.Run(b.ctx)
+	b.audit(s.Ledger)
+	if out := b.cli("message", "list", "--state", "waiting-for-content", "-o", "id"); len(strings.Fields(out)) != 20 {
+		t.Errorf("waiting: %s", out)
+	}
 	b.sameState()
 }
 
