@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"slices"
-	"strings"
 
 	"mailraft/mail"
 )
@@ -196,16 +195,21 @@ func (t *tx) serve(r *requestEdit, w *walker, f match) {
 // leave notes deliveries that only a member that is not there can serve.
 func (t *tx) leave(r *requestEdit, c choice) {
 	r.Counts.skip(c)
+	w := r.wait(c, t.now())
+	for _, i := range c.kept {
+		t.set(leftKey(r.ID, w).bytes(c.m.deliveryTail(i)), nil)
+	}
+}
+
+// wait counts what is left for a member.
+func (r *Request) wait(c choice, now mail.Time) RequestWait {
 	i := slices.IndexFunc(r.Waiting, func(w RequestWait) bool { return w.Member == c.by.wait && w.Content == c.by.content })
 	if i < 0 {
 		i = len(r.Waiting)
-		r.Waiting = append(r.Waiting, RequestWait{Member: c.by.wait, Since: t.now(), Content: c.by.content})
+		r.Waiting = append(r.Waiting, RequestWait{Member: c.by.wait, Since: now, Content: c.by.content})
 	}
 	r.Waiting[i].Count += len(c.kept)
-	for _, n := range c.kept {
-		rc := &c.m.Recipients[n]
-		t.set(leftKey(r.ID, r.Waiting[i]).str(strings.ToLower(rc.Database)).time(rc.Done).id(c.m.ID).u16(n), nil)
-	}
+	return r.Waiting[i]
 }
 
 // shadowRequestFor is the shadow request of r that a row served from a Shadow
@@ -219,5 +223,5 @@ func (t *tx) shadowRequestFor(r *requestEdit, c choice) *requestEdit {
 			return s
 		}
 	}
-	return t.shadowRequest(r, c.by.behalf, r.Start, r.End)
+	return t.shadowRequest(r, lostPart{c.by.behalf, r.Start, r.End})
 }

@@ -19,8 +19,10 @@ type walker struct {
 	original bool               // from a shadow: to whom the envelope leads now
 	patient  bool               // wait for who is up and may still fetch the content
 
-	// made is what is planned so far, and not in the tables; nil: all is there.
-	made map[string]bool
+	// Of a plan: what would be in the tables by now. By origin and recipient,
+	// who was sent to; by origin, the envelope recipients categorized again.
+	made        map[string]bool
+	categorized map[mail.ID][]string
 }
 
 func (t Tables) walker(r *Request, now mail.Time) (w *walker, refusal *mail.Reply) {
@@ -218,6 +220,7 @@ func (w *walker) prior(origin mail.ID) (p prior) {
 			}
 		}
 	}
+	p.recategorized = append(p.recategorized, w.categorized[origin]...)
 	return p
 }
 

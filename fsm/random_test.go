@@ -1,8 +1,11 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -202,7 +205,7 @@ func (w *world) requests() {
 		if m, ok := w.memberRow(w.member()); ok && w.chance(5) {
 			c.Unresponsive = m.Name
 		}
-		w.do(KindRequestAdd, c)
+		w.request(c)
 	case n < 6:
 		w.do(KindRequestChange, RequestChange{Op: pick("suspend", "resume", "resume", "cancel", "burn"), Request: number, Auto: w.chance(2)})
 	case n < 7:
@@ -210,6 +213,57 @@ func (w *world) requests() {
 	default:
 		w.do(KindAdvance, Advance{Request: number, Rows: w.rng.IntN(40) - 1})
 	}
+}
+
+// request makes a request, and perhaps sends all of it at once: then it comes
+// to what was planned.
+func (w *world) request(c RequestAdd) {
+	v := w.f.View()
+	p, refusal := v.Plan(c, w.now, func() bool { return false })
+	v.Close()
+	a := w.do(KindRequestAdd, c)
+	if (a.Refused == nil) != (refusal == nil) {
+		w.t.Fatalf("entry %d: planned: %v, made: %v", len(w.log), refusal, a.Refused)
+	}
+	if a.Refused != nil || w.chance(2) {
+		return
+	}
+	id, _ := strconv.ParseUint(a.Text, 10, 64)
+	for n := 0; w.do(KindAdvance, Advance{Request: id, Rows: 1 + w.rng.IntN(100)}).More; n++ {
+		if n > 1000 {
+			w.t.Fatalf("entry %d: no end of request %d", len(w.log), id)
+		}
+	}
+	v = w.f.View()
+	defer v.Close()
+	got := v.planOf(id)
+	if got.Request.Expanding > 0 || slices.ContainsFunc(got.Shadows, func(s Request) bool { return s.Expanding > 0 }) {
+		return
+	}
+	if g, want := summary(got), summary(p); g != want {
+		w.t.Fatalf("entry %d: request %d: planned\n%s and sent\n%s", len(w.log), id, want, g)
+	}
+}
+
+// planOf is a request that is made, as its plan.
+func (t Tables) planOf(id uint64) (p Plan) {
+	p.Request, _ = t.Request(id)
+	for _, c := range p.Request.Children {
+		s, _ := t.Request(c)
+		p.Shadows = append(p.Shadows, s)
+	}
+	return p
+}
+
+// summary is what must be the same of a plan and of what was done. Where a piece
+// ends in the middle of a message two are made of it.
+func summary(p Plan) (out string) {
+	for _, r := range append([]Request{p.Request}, p.Shadows...) {
+		r.Counts.Messages, r.Counts.Bytes, r.Counts.Delivered, r.Counts.Failed, r.Counts.Duplicates = 0, 0, 0, 0, 0
+		slices.SortFunc(r.ServedBy, func(a, b RequestServer) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		out += fmt.Sprintf("%s of %d: %+v %v %v by %v, %v to %v\n", r.Database, r.Behalf, r.Counts, r.Waiting, r.Gaps, r.ServedBy, r.First, r.Last)
+	}
+	return out
 }
 
 // expandSome goes on with what is being expanded, or with anything.

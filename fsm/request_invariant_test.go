@@ -1,10 +1,6 @@
 package fsm
 
-import (
-	"fmt"
-
-	"mailraft/mail"
-)
+import "mailraft/mail"
 
 // checkRequests: an index finds each request by whether it is open, its shadow
 // requests belong to it, and it has the number of none to come.
@@ -47,7 +43,12 @@ func checkRequests(t Tables, bad func(string, ...any)) {
 func checkResubmissions(t Tables, bad func(string, ...any)) {
 	type counted struct{ pending, sent, expanding int }
 	rows := map[uint64]*counted{}
-	once := map[string]mail.ID{}
+	type delivery struct {
+		root    uint64
+		origin  mail.ID
+		address string
+	}
+	once := map[delivery]mail.ID{}
 	for m := range t.Messages(mail.ID{}) {
 		if m.Pinned != 0 {
 			if r, ok := t.Request(m.Pinned); (!ok || !r.pins()) && !t.Expirable(t.Applied().Time) {
@@ -80,7 +81,7 @@ func checkResubmissions(t Tables, bad func(string, ...any)) {
 			if m.Recipients[i].State == Pending {
 				n.pending++
 			}
-			k := fmt.Sprint(root, m.Origin, addressKey(m.Recipients[i].Address))
+			k := delivery{root, m.Origin, m.Recipients[i].Address}
 			if other, ok := once[k]; ok {
 				bad("%s and %s are the same origin to the same recipient by request %d", other, m.ID, root)
 			}

@@ -161,13 +161,29 @@ func (t *tx) addRequest(r Request) Request {
 		r.Wake = tab(tabDue)
 	}
 	e := t.newRequest(r)
-	held := t.HeldSince(t.now())
-	for f := range t.Formers() {
-		if start, end := max(e.Start, f.Joined), min(e.End, f.At); f.lost() && start < end && end > held {
-			t.shadowRequest(e, f.ID, start, end)
-		}
+	for _, part := range t.lostParts(r, t.now()) {
+		t.shadowRequest(e, part)
 	}
 	return *e.Request
+}
+
+// lostPart is a part of a request's interval that is not answered from a
+// member's Primary Safety Net.
+type lostPart struct {
+	behalf     mail.MemberID
+	start, end mail.Time
+}
+
+// lostParts are the parts of the interval in which former members had Primary
+// Safety Nets that were lost with them, as far as something of it is held.
+func (t Tables) lostParts(r Request, now mail.Time) (parts []lostPart) {
+	held := t.HeldSince(now)
+	for f := range t.Formers() {
+		if start, end := max(r.Start, f.Joined), min(r.End, f.At); f.lost() && start < end && end > held {
+			parts = append(parts, lostPart{f.ID, start, end})
+		}
+	}
+	return parts
 }
 
 // notHeld is the part of the interval that the boundary was there for, and
@@ -177,15 +193,20 @@ func (t Tables) notHeld(r Request, now mail.Time) (RequestGap, bool) {
 	return g, r.Start != 0 && g.Start < g.End
 }
 
-// shadowRequest makes the request that stands for one member's Primary Safety
-// Net in another request.
-func (t *tx) shadowRequest(p *requestEdit, behalf mail.MemberID, start, end mail.Time) *requestEdit {
-	r := *p.Request
-	c := t.newRequest(Request{Parent: r.ID, Behalf: behalf, Database: r.Database, Recipient: r.Recipient, Sender: r.Sender, MessageID: r.MessageID,
-		Start: start, End: end, ResubmitTo: r.ResubmitTo, Activation: r.Activation, Again: r.Again, Correlation: r.Correlation,
-		Reason: r.Reason, By: r.By, Created: t.now(), State: RequestRunning})
-	p.Children = append(p.Children, c.ID)
-	return c
+// shadow is the request that stands for one member's Primary Safety Net in
+// another request.
+func (r *Request) shadow(of lostPart) Request {
+	return Request{Parent: r.ID, Behalf: of.behalf, Database: r.Database, Recipient: r.Recipient, Sender: r.Sender, MessageID: r.MessageID,
+		Start: of.start, End: of.end, ResubmitTo: r.ResubmitTo, Activation: r.Activation, Again: r.Again, Correlation: r.Correlation,
+		Reason: r.Reason, By: r.By, State: RequestRunning}
+}
+
+func (t *tx) shadowRequest(r *requestEdit, of lostPart) *requestEdit {
+	s := r.shadow(of)
+	s.Created = t.now()
+	e := t.newRequest(s)
+	r.Children = append(r.Children, e.ID)
+	return e
 }
 
 // takeOverRequests ends the activations' requests of the database of next that
