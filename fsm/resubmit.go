@@ -25,7 +25,7 @@ func (t *tx) resubmit(r *requestEdit, c choice) {
 		}
 	}
 	e.Marked = !s.Boundary.Quorum(func(id mail.MemberID) bool { return slices.Contains(e.Holders, id) })
-	e.note(Event{Kind: EventResubmit, At: t.now(), Member: e.Primary, Text: "request " + r.Name() + " of " + c.origin.String()})
+	e.note(Event{Kind: EventResubmit, At: t.now(), Member: e.Primary}) // request and origin are fields of the row
 	t.noteShadow(e.Message)
 	if len(c.rest) > 0 {
 		t.beginExpansion(e.Message, c.rest)
