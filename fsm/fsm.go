@@ -25,6 +25,7 @@ type FSM struct {
 
 	// settings are those of the committed tables; nil while that changes.
 	settings atomic.Pointer[Settings]
+	freed    atomic.Int64 // see Freed
 
 	mu      sync.Mutex
 	applied Applied       // guarded by mu; what is committed to the tables
@@ -137,7 +138,12 @@ func (f *FSM) begin() *tx {
 	return t
 }
 
+// Freed counts the contents that lost their last reference since the start, of
+// which nothing more is known than that a sweep finds them.
+func (f *FSM) Freed() int64 { return f.freed.Load() }
+
 func (f *FSM) commit(t *tx) {
+	defer f.freed.Add(t.freed)
 	t.put(tab(tabApplied), t.at)
 	if s := t.Settings(); s != f.settings.Load() {
 		f.settings.Store(nil)

@@ -16,10 +16,11 @@ import (
 // tx is the applying of entries to one batch. It reads its own changes.
 type tx struct {
 	Tables
-	rows *state.Batch
-	at   Applied // of the entry being applied
-	made int     // messages that this entry has created
-	log  hclog.Logger
+	rows  *state.Batch
+	at    Applied // of the entry being applied
+	made  int     // messages that this entry has created
+	freed int64   // contents that lost their last reference in this batch
+	log   hclog.Logger
 
 	requests map[uint64]*requestEdit // that this entry has asked for
 }
@@ -202,6 +203,7 @@ func (t *tx) drop(e *edit) {
 		t.put(k, row)
 	} else {
 		t.delete(k)
+		t.freed++
 	}
 }
 

@@ -108,22 +108,42 @@ func (m *Engine) acknowledgeAll() {
 
 // sweep gives back the space of content that nobody wants: no row refers to
 // it, and no entry that would can be applied any more.
+//
+// A sweep asks about every content: seconds for a million. So there is one only
+// where rows have let go of contents since the last, or the last did something,
+// which may leave more to do; it takes a small share of the time; and for
+// uploads without an entry, of which nobody tells, there is one an hour.
 func (m *Engine) sweep() {
-	const sweepEvery = time.Minute
-	for m.pause(sweepEvery) {
-		if err := m.sweepOnce(); err != nil && m.ctx.Err() == nil {
+	const (
+		sweepEvery = time.Minute
+		sweepIdle  = time.Hour
+		sweepShare = 50 // times as long as a sweep took until the next
+	)
+	more, freed := true, int64(0)
+	var ended time.Time
+	var took time.Duration
+	for m.pause(max(sweepEvery, sweepShare*took)) {
+		now := m.fsm.Freed() // before the view
+		if !more && now == freed && time.Since(ended) < sweepIdle {
+			continue
+		}
+		began := time.Now()
+		stats, err := m.sweepOnce()
+		if err != nil && m.ctx.Err() == nil {
 			m.log.Error("content is not swept", "error", err)
 		}
+		ended, freed = time.Now(), now
+		took, more = ended.Sub(began), err != nil || stats.Removed > 0 || stats.Ended
 	}
 }
 
-func (m *Engine) sweepOnce() error {
+func (m *Engine) sweepOnce() (content.SweepStats, error) {
 	v := m.fsm.View() // clock and rows of one moment
 	defer v.Close()
 	return m.sweepAt(v, v.Tables.Applied().Time)
 }
 
-func (m *Engine) sweepAt(v *fsm.View, now mail.Time) error {
+func (m *Engine) sweepAt(v *fsm.View, now mail.Time) (content.SweepStats, error) {
 	live := func(c mail.Content) bool {
 		if _, ok := v.HasContent(c.ID); ok {
 			return true
@@ -137,7 +157,7 @@ func (m *Engine) sweepAt(v *fsm.View, now mail.Time) error {
 	if stats.Removed > 0 {
 		m.log.Info("content swept", "segments", stats.Removed, "bytes", stats.Freed)
 	}
-	return err
+	return stats, err
 }
 
 // peers are the other members, for content replication.

@@ -16,7 +16,7 @@ func (h *house) sweep(ahead time.Duration) {
 	for range 2 { // the first ends the open segment
 		for _, m := range h.members {
 			v := m.fsm.View()
-			err := m.sweepAt(v, v.Tables.Applied().Time.Add(ahead))
+			_, err := m.sweepAt(v, v.Tables.Applied().Time.Add(ahead))
 			v.Close()
 			if err != nil {
 				h.t.Fatal(err)

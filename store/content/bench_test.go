@@ -108,3 +108,28 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSweep asks about a million contents of which all are wanted, in
+// segments of the usual size, without what the asking costs itself.
+func BenchmarkSweep(b *testing.B) {
+	s := mustOpen(b, Options{FS: vfs.Default, Dir: b.TempDir()})
+	const contents = 1_000_000
+	data := testData(0, 100)
+	var wait sync.WaitGroup
+	for n := range contents {
+		w, err := s.Create(testID(n))
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.Write(data)
+		wait.Add(1)
+		w.Commit(1, func(error) { wait.Done() })
+	}
+	wait.Wait()
+	for b.Loop() {
+		st, err := s.Sweep(func(mail.Content) bool { return true }, func() error { return nil })
+		if err != nil || st.Dead > 0 {
+			b.Fatalf("%+v, %v", st, err)
+		}
+	}
+}

@@ -19,6 +19,7 @@ type SweepStats struct {
 	Freed    int64 // bytes of these
 	Copied   int   // contents copied forward
 	Written  int64 // bytes of the copies
+	Ended    bool  // nothing in the open segment is wanted: the next sweep removes it
 	// Damaged are live contents that could not be copied: they, and their
 	// segments, stay as they are. Forget them and fetch them again.
 	Damaged []*Damage
@@ -164,6 +165,7 @@ func (w *sweep) endDead(live func(mail.Content) bool) {
 			return
 		}
 	}
+	w.stats.Ended = true
 	_ = w.queue.put(false, &request{roll: true}) // a store that is closed ends it anyway
 }
 
