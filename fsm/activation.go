@@ -101,8 +101,8 @@ func (t *tx) deactivate(d *Database, next string) {
 // what the active copy was to have and did not get.
 func (t *tx) lack(r *requestEdit) {
 	d, ok := t.Database(r.Database)
-	if ok && r.Parent == 0 && r.Activation == d.Activation && t.unfinished(r) {
-		d.Lacks = t.unsent(r.Request)
+	if ok && r.Parent == 0 && r.Activation == d.Activation && r.unfinished(t.gapOf(r.Request)) {
+		d.Lacks = t.unsent(r.Request, t.gapOf(r.Request))
 		t.putDatabase(d)
 	}
 }

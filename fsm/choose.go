@@ -231,7 +231,11 @@ func (w *walker) current(rc *Recipient) bool {
 		return true
 	}
 	d, ok := w.Database(rc.Database)
-	return rc.State == Delivered && ok && rc.Activation == d.Activation
+	activation := d.Activation
+	if sameName(d.Name, w.r.Database) { // what an activation is planned to ask for goes to another copy
+		activation = max(activation, w.r.Activation)
+	}
+	return rc.State == Delivered && ok && rc.Activation == activation
 }
 
 func (w *walker) had(c *choice, address string) bool {

@@ -46,6 +46,27 @@ func (t Tables) Plan(c RequestAdd, now mail.Time, stop func() bool) (Plan, *mail
 	return t.PlanOf(r, now, stop)
 }
 
+// PlanActivation is the plan of the request that activating another copy of the
+// database would make: see Since for its start. It takes over what those of
+// earlier activations have not sent.
+func (t Tables) PlanActivation(d Database, start, now mail.Time, stop func() bool) (Plan, *mail.Reply) {
+	r := Request{Database: d.Name, Activation: d.Activation + 1, Start: start, End: now + 1}
+	if g, ok := t.notHeld(r, now); ok {
+		r.Gaps = append(r.Gaps, g)
+	}
+	for old := range t.OpenRequests() {
+		gaps := slices.Clone(old.Gaps)
+		for _, id := range old.Children {
+			c, _ := t.Request(id)
+			gaps = append(gaps, c.Gaps...)
+		}
+		if gap := firstKnown(gaps); old.activates(d.Name) && old.unfinished(gap) {
+			t.takeOver(&r, &old, t.unsent(&old, gap), now)
+		}
+	}
+	return t.PlanOf(r, now, stop)
+}
+
 // PlanOf is Plan of a request that is complete but for its number: of one that
 // an activation would make.
 func (t Tables) PlanOf(r Request, now mail.Time, stop func() bool) (Plan, *mail.Reply) {

@@ -216,21 +216,22 @@ func (t *tx) shadowRequest(r *requestEdit, of lostPart) *requestEdit {
 func (t *tx) takeOverRequests(next *Request) {
 	heir := t.Settings().Boundary.Requests + 1
 	for _, r := range t.unsentOf(next.Database) {
-		rest := t.unsent(r.Request)
-		t.takeOverGaps(next, r.Request, rest)
-		next.Start = min(next.Start, rest)
+		t.takeOver(next, r.Request, t.unsent(r.Request, t.gapOf(r.Request)), t.now())
 		t.endRequest(r, RequestCancelled, fmt.Sprintf("taken over by request %d", heir), "")
 	}
-	slices.SortFunc(next.Gaps, func(a, b RequestGap) int { return cmp.Compare(a.Start, b.Start) })
 }
 
-// takeOverGaps says what of the rest of a request is not held for next. What
-// the walk had not come to was kept for it, and what it has sent is held as
-// delivered since it was made; else the hold time counts.
-func (t *tx) takeOverGaps(next, r *Request, rest mail.Time) {
-	put := func(g RequestGap) { next.Gaps = append(without(next.Gaps, g.Start, g.End), g) }
-	if rest < r.Position() && r.Created < t.HeldSince(t.now()) {
-		if g, ok := t.notHeld(Request{Start: rest, End: r.End}, t.now()); ok {
+// takeOver adds the rest of a request to next, and says what of it is not held.
+// What the walk had not come to was kept for it, and what it has sent is held
+// as delivered since it was made; else the hold time counts.
+func (t Tables) takeOver(next, r *Request, rest, now mail.Time) {
+	next.Start = min(next.Start, rest)
+	put := func(g RequestGap) {
+		next.Gaps = append(without(next.Gaps, g.Start, g.End), g)
+		slices.SortFunc(next.Gaps, func(a, b RequestGap) int { return cmp.Compare(a.Start, b.Start) })
+	}
+	if rest < r.Position() && r.Created < t.HeldSince(now) {
+		if g, ok := t.notHeld(Request{Start: rest, End: r.End}, now); ok {
 			put(g)
 		}
 		return
@@ -262,7 +263,7 @@ func without(gaps []RequestGap, from, to mail.Time) (left []RequestGap) {
 // there at most. Not ok: all is sent.
 func (t *tx) unsentFrom(database string) (from mail.Time, ok bool) {
 	for _, r := range t.unsentOf(database) {
-		if u := t.unsent(r.Request); !ok || u < from {
+		if u := t.unsent(r.Request, t.gapOf(r.Request)); !ok || u < from {
 			from, ok = u, true
 		}
 	}
@@ -273,22 +274,28 @@ func (t *tx) unsentFrom(database string) (from mail.Time, ok bool) {
 // left to send.
 func (t *tx) unsentOf(database string) (rs []*requestEdit) {
 	for _, r := range t.openRequests() {
-		if r.Activation != 0 && r.Parent == 0 && sameName(r.Database, database) && t.unfinished(r) {
+		if r.activates(database) && r.unfinished(t.gapOf(r.Request)) {
 			rs = append(rs, r)
 		}
 	}
 	return rs
 }
 
+// activates reports whether the request was made by an activation of the
+// database.
+func (r *Request) activates(database string) bool {
+	return r.Activation != 0 && r.Parent == 0 && sameName(r.Database, database)
+}
+
 // unfinished reports whether a request has something left to send, or knows of
-// something that it could not.
-func (t *tx) unfinished(r *requestEdit) bool {
-	return !r.Walked || len(r.Waiting) > 0 || t.gapOf(r.Request) != 0
+// something that it could not: gap is where its first such begins.
+func (r *Request) unfinished(gap mail.Time) bool {
+	return !r.Walked || len(r.Waiting) > 0 || gap != 0
 }
 
 // unsent is the earliest delivery time that a request has not sent, and still
 // has to, or could not.
-func (t *tx) unsent(r *Request) mail.Time {
+func (t Tables) unsent(r *Request, gap mail.Time) mail.Time {
 	from := r.Position()
 	for _, w := range r.Waiting {
 		k := tab(tabLeft).u64(r.ID).mem(w.Member)
@@ -297,21 +304,25 @@ func (t *tx) unsent(r *Request) mail.Time {
 			break
 		}
 	}
-	if g := t.gapOf(r); g != 0 {
-		from = min(from, g)
+	if gap != 0 {
+		from = min(from, gap)
 	}
 	return from
 }
 
 // gapOf is where the first gap of a request and its shadow requests begins of
 // which a delivery is known; zero: there is none.
-func (t *tx) gapOf(r *Request) (from mail.Time) {
+func (t *tx) gapOf(r *Request) mail.Time {
 	gaps := slices.Clone(r.Gaps)
 	for _, id := range r.Children {
 		if c := t.request(id); c != nil {
 			gaps = append(gaps, c.Gaps...)
 		}
 	}
+	return firstKnown(gaps)
+}
+
+func firstKnown(gaps []RequestGap) (from mail.Time) {
 	for _, g := range gaps {
 		if g.Count > 0 && (from == 0 || g.Start < from) {
 			from = g.Start
