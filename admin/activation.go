@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -52,7 +53,7 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	a, c, err := o.plan(v, as, r.PathValue("name"))
+	a, c, err := o.plan(r.Context(), v, as, r.PathValue("name"))
 	v.Close()
 	if err == nil && !o.DryRun {
 		err = s.makeActive(r, &a, c)
@@ -61,7 +62,7 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 }
 
 // plan is what the order comes to, and the command for it.
-func (o *ActivateOrder) plan(v *fsm.View, as As, name string) (a Activation, c fsm.Activate, err error) {
+func (o *ActivateOrder) plan(ctx context.Context, v *fsm.View, as As, name string) (a Activation, c fsm.Activate, err error) {
 	d, ok := v.Database(name)
 	if !ok {
 		return a, c, missing("there is no database %q", name)
@@ -76,6 +77,18 @@ func (o *ActivateOrder) plan(v *fsm.View, as As, name string) (a Activation, c f
 		Activation: d.Activation + 1, Through: start.Through, Start: start.At, StartReason: start.Text, End: as.Time + 1}
 	if h := healthOf(v, d, o.Copy); h == nil || !h.Healthy {
 		a.Warnings = append(a.Warnings, "copy "+o.Copy+" is not known to be healthy: mail for "+d.Name+" waits until it is")
+	}
+	if o.DryRun {
+		stop, done := planning(ctx)
+		defer done()
+		p, refused := v.PlanActivation(d, start.At, as.Time, stop)
+		if refused != nil {
+			return a, c, refusal(refused)
+		}
+		a.Plan = viewPlan(v, p, as)
+		if a.Plan.Start < a.Start {
+			a.Start, a.StartReason = a.Plan.Start, a.StartReason+", and what an activation before has not sent"
+		}
 	}
 	return a, c, nil
 }

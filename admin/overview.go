@@ -25,7 +25,7 @@ func requestsOf(v *fsm.View, n names, now mail.Time) RequestsInfo {
 			continue
 		}
 		if info.Open++; len(info.Items) < requestsShown {
-			info.Items = append(info.Items, viewRequest(r, n, now))
+			info.Items = append(info.Items, viewRequest(v, r, n, now))
 		}
 	}
 	return info

@@ -93,28 +93,28 @@ type RequestWait struct {
 	Content bool      `json:"content,omitempty"` // no other is known to have the content
 }
 
-func viewRequest(r fsm.Request, n names, now mail.Time) Request {
-	v := Request{ID: r.Name(), State: r.State.String(), OnBehalfOf: n.of(r.Behalf), RequestFilter: filterOf(r),
+func viewRequest(v *fsm.View, r fsm.Request, n names, now mail.Time) Request {
+	x := Request{ID: r.Name(), State: r.State.String(), OnBehalfOf: n.of(r.Behalf), RequestFilter: filterOf(r),
 		ResubmitTo: r.ResubmitTo, CorrelationID: r.Correlation, Activation: r.Activation, Again: r.Again, Rate: r.Rate,
 		Reason: r.Reason, By: r.By, Created: r.Created, Ended: r.Ended, BackPressure: r.Auto, StateReason: r.StateReason, StateBy: r.StateBy,
 		RequestCounts: countsOf(r, n), Position: r.Position(), Walked: r.Walked}
 	if r.Parent != 0 {
-		v.Parent = requestID(r.Parent)
+		x.Parent = requestID(r.Parent)
 	}
 	for _, id := range r.Children {
-		v.Children = append(v.Children, requestID(id))
+		x.Children = append(x.Children, requestID(id))
 	}
 	for _, m := range r.Unresponsive {
-		v.Unresponsive = append(v.Unresponsive, n.of(m))
+		x.Unresponsive = append(x.Unresponsive, n.of(m))
 	}
 	for _, w := range r.Waiting {
-		v.Waiting = append(v.Waiting, RequestWait{Member: n.of(w.Member), Count: w.Count, Since: w.Since, Content: w.Content})
+		x.Waiting = append(x.Waiting, RequestWait{Member: n.of(w.Member), Count: w.Count, Since: w.Since, Content: w.Content})
 	}
-	v.Progress = progressOf(r)
-	if r.State == fsm.RequestRunning && v.Progress > 0 && v.Progress < 1 {
-		v.Left = mail.Duration(float64(now-r.Created) * (1 - v.Progress) / v.Progress)
+	x.Progress = progressOf(v, r)
+	if r.State == fsm.RequestRunning && x.Progress > 0 && x.Progress < 1 {
+		x.Left = mail.Duration(float64(now-r.Created) * (1 - x.Progress) / x.Progress)
 	}
-	return v
+	return x
 }
 
 func filterOf(r fsm.Request) RequestFilter {
@@ -143,21 +143,34 @@ func countsOf(r fsm.Request, n names) RequestCounts {
 }
 
 // progressOf is the share of the interval that was gone through, less what of
-// it still waits or is not delivered.
-func progressOf(r fsm.Request) float64 {
-	if r.State == fsm.RequestCompleted || r.State == fsm.RequestGaps || r.State == fsm.RequestFailures {
+// it still waits or is not delivered; of its shadow requests, too.
+func progressOf(v *fsm.View, r fsm.Request) float64 {
+	if !r.Open() && r.State != fsm.RequestCancelled && r.State != fsm.RequestFailed {
 		return 1
 	}
-	share := 1.0
-	if start := max(r.Start, r.First); !r.Walked && r.End > start {
-		share = float64(max(r.Position(), start)-start) / float64(r.End-start)
+	root := r
+	if r.Parent != 0 {
+		root, _ = v.Request(r.Parent)
 	}
-	all := r.Counts.Sent
-	for _, w := range r.Waiting {
-		all += w.Count
+	share := 1.0
+	if start := max(root.Start, root.First); !root.Walked && root.End > start {
+		share = float64(max(root.Position(), start)-start) / float64(root.End-start)
+	}
+	done, all := 0, 0
+	add := func(r fsm.Request) {
+		done += r.Counts.Delivered + r.Counts.Failed
+		all += r.Counts.Sent
+		for _, w := range r.Waiting {
+			all += w.Count
+		}
+	}
+	add(r)
+	for _, id := range r.Children {
+		c, _ := v.Request(id)
+		add(c)
 	}
 	if all > 0 {
-		share *= float64(r.Counts.Delivered+r.Counts.Failed) / float64(all)
+		share *= float64(done) / float64(all)
 	}
 	return share
 }

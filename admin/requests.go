@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -37,7 +38,7 @@ func listRequests(r *http.Request, v *fsm.View, as As) (iter.Seq[Request], error
 			if database != "" && !strings.EqualFold(x.Database, database) {
 				continue
 			}
-			if !yield(viewRequest(x, n, as.Time)) {
+			if !yield(viewRequest(v, x, n, as.Time)) {
 				return
 			}
 		}
@@ -58,15 +59,13 @@ type OneRequest struct {
 
 // RequestTotal sums up a request and its shadow requests.
 type RequestTotal struct {
-	Matched    int     `json:"matched"`
-	Messages   int     `json:"messages"`
-	Sent       int     `json:"sent"`
-	Bytes      int64   `json:"bytes"`
-	Delivered  int     `json:"delivered"`
-	Duplicates int     `json:"duplicates"`
-	Failed     int     `json:"failed"`
-	Progress   float64 `json:"progress"` // by the length of their intervals
-	length     float64 // of the intervals so far
+	Matched    int   `json:"matched"`
+	Messages   int   `json:"messages"`
+	Sent       int   `json:"sent"`
+	Bytes      int64 `json:"bytes"`
+	Delivered  int   `json:"delivered"`
+	Duplicates int   `json:"duplicates"`
+	Failed     int   `json:"failed"`
 }
 
 func (t *RequestTotal) add(r *Request) {
@@ -77,9 +76,6 @@ func (t *RequestTotal) add(r *Request) {
 	t.Delivered += r.Delivered
 	t.Duplicates += r.Duplicates
 	t.Failed += r.Failed
-	length := float64(max(r.End-max(r.Start, r.First), 1))
-	t.Progress = (t.Progress*t.length + r.Progress*length) / (t.length + length)
-	t.length += length
 }
 
 func showRequest(r *http.Request, v *fsm.View, as As) (any, error) {
@@ -88,11 +84,11 @@ func showRequest(r *http.Request, v *fsm.View, as As) (any, error) {
 		return nil, err
 	}
 	n := namesOf(v)
-	one := OneRequest{As: as, Request: viewRequest(x, n, as.Time)}
+	one := OneRequest{As: as, Request: viewRequest(v, x, n, as.Time)}
 	one.Total.add(&one.Request)
 	for _, id := range x.Children {
 		if c, ok := v.Request(id); ok {
-			shadow := viewRequest(c, n, as.Time)
+			shadow := viewRequest(v, c, n, as.Time)
 			one.Shadows = append(one.Shadows, shadow)
 			one.Total.add(&shadow)
 		}
@@ -211,10 +207,6 @@ func (s *Server) addRequest(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	if o.DryRun {
-		writeProblem(w, malformed("dry_run: what a request would come to cannot be said before it is made"))
-		return
-	}
 	o.sign(r)
 	v, as, err := s.deciding(r.Context())
 	if err != nil {
@@ -223,6 +215,20 @@ func (s *Server) addRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	n := NewRequest{As: as, DryRun: o.DryRun}
 	c := o.command(as.Time)
+	if o.DryRun {
+		stop, done := planning(r.Context())
+		defer done()
+		p, refused := v.Plan(c, as.Time, stop)
+		if refused != nil {
+			err = refusal(refused)
+		} else {
+			n.Plan = viewPlan(v, p, as)
+		}
+		v.Close()
+		answer(w, n, err)
+		return
+	}
+	n.Warnings = notHeld(v, c, as.Time)
 	v.Close()
 	a, err := s.propose(r.Context(), fsm.KindRequestAdd, c)
 	n.Index, n.ID = a.Index, a.Text
@@ -230,4 +236,14 @@ func (s *Server) addRequest(w http.ResponseWriter, r *http.Request) {
 		s.Logger.Info("resubmit request added by an operator", "request", n.ID, "database", c.Database, "start", c.Start, "by", o.By, "reason", o.Reason, "index", n.Index)
 	}
 	answer(w, n, err)
+}
+
+// notHeld warns of an interval that begins before what is held.
+func notHeld(v *fsm.View, c fsm.RequestAdd, now mail.Time) []string {
+	b, _ := v.Boundary()
+	held := v.HeldSince(now)
+	if start := max(c.Start, b.Created); c.Start == 0 || start >= held {
+		return nil
+	}
+	return []string{fmt.Sprintf("only what was delivered since %s is held: the request will end with gaps", held)}
 }

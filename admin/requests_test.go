@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,12 +152,31 @@ func TestActivate(t *testing.T) {
 	if !errors.As(err, &p) || p.Status != 409 {
 		t.Errorf("looked at another state: %v", err)
 	}
+	if p := tried.Plan; p.Sent != 2 || p.Matched != 2 || p.Messages != 1 || p.Bytes != 1000 || p.Partial || p.Index != tried.As.Index || p.Rate != 2000 {
+		t.Errorf("planned: %+v", p)
+	}
 	a := post[Activation](t, c, "/v1/databases/DB1/activate", nil, ActivateOrder{Copy: "b", From: "a", FromActivation: 1})
 	if a.Request != "1" || a.Start != tried.Start || a.End != b.now+1 || a.StartReason != tried.StartReason || a.Index != b.index || len(a.Warnings) != 1 {
 		t.Errorf("activated: %+v", a)
 	}
 	if got := <-polled; got.Activation != 2 || got.Copy != "b" || got.Address != "maildir:/b" {
 		t.Errorf("polled: %+v", got)
+	}
+	// Once more before anything was sent: all of it, and what the first has left.
+	again := post[Activation](t, c, "/v1/databases/DB1/activate", nil, ActivateOrder{Copy: "a", DataThrough: Moment{isAgo: true}, Order: Order{DryRun: true}})
+	if again.Start != a.Start || again.Plan.Sent != 2 || !strings.HasSuffix(again.StartReason, "and what an activation before has not sent") {
+		t.Errorf("taken over: %+v %+v", again, again.Plan)
+	}
+	// And when the copy has got it: the other has not.
+	b.advance(1)
+	m := get[List[Message]](t, c, "/v1/messages", "request", "1").Items[0]
+	ok := mail.Outcome{Result: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "ok"}, Copy: "b", Activation: 2}
+	second := ok
+	second.Recipient = 1
+	b.report(m.ID, ok, second)
+	again = post[Activation](t, c, "/v1/databases/DB1/activate", nil, ActivateOrder{Copy: "a", DataThrough: Moment{ago: time.Hour, isAgo: true}, Order: Order{DryRun: true}})
+	if again.Plan.Sent != 2 || again.Plan.Matched != 4 {
+		t.Errorf("restored: %+v", again.Plan)
 	}
 	if d := get[One[Database]](t, c, "/v1/databases/DB1").Item; d.Active != "b" || d.Request != "1" {
 		t.Errorf("shown: %+v", d)

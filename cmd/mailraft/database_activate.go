@@ -30,7 +30,6 @@ func printActivation(w io.Writer, a *admin.Activation) {
 	}
 	if a.Plan != nil {
 		fmt.Fprintln(w)
-		printCounts(w, &a.Plan.RequestCounts)
 		printNeed(w, a.Plan)
 	}
 	fmt.Fprintf(w, "dry run as of index %d: nothing was activated\n", a.As.Index)

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mailraft": m
 // the commands of testscript it knows
 //
 //	exits CODE COMMAND…  run a command that ends with this exit code
-//	happens WHAT…        lost, found, full, squeezed, eased, odd, down, later (an
-//	                     hour), healthy DATABASE/COPY, dead DATABASE/COPY,
+//	happens WHAT…        lost, found, full, squeezed, eased, odd, down (m3), gone (m1),
+//	                     later (an hour), healthy DATABASE/COPY, dead DATABASE/COPY,
 //	                     sent (what requests ask for), and that arrived or bounced
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -86,6 +86,8 @@ func happens(ts *testscript.TestScript, _ bool, args []string) {
 			b.odd.Store(true)
 		case "down":
 			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m3, Term: 1})
+		case "gone":
+			b.must(fsm.KindMemberDown, fsm.MemberChange{Member: m1, Term: 1})
 		case "later":
 			b.now = b.now.Add(time.Hour)
 		case "sent":

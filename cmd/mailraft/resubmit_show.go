@@ -71,7 +71,7 @@ func (v *watcher) look(x admin.OneRequest) error {
 			return err
 		}
 	case v.bar:
-		fmt.Fprintf(v.s.out, "\r%s %s\x1b[K", bar(x.Total.Progress), line) // and clear what is left of a longer line
+		fmt.Fprintf(v.s.out, "\r%s %s\x1b[K", bar(x.Progress), line) // and clear what is left of a longer line
 	case v.s.output == "table" && line != v.last:
 		fmt.Fprintf(v.s.out, "%s %s\n", x.Time, line)
 	}
@@ -109,7 +109,7 @@ func bar(share float64) string {
 // progressText is how far a request and its shadow requests are, in one line.
 func progressText(x *admin.OneRequest) string {
 	t := &x.Total
-	text := fmt.Sprintf("%s %s: %s sent, %s delivered", percent(t.Progress), x.State, comma(t.Sent), comma(t.Delivered))
+	text := fmt.Sprintf("%s %s: %s sent, %s delivered", percent(x.Progress), x.State, comma(t.Sent), comma(t.Delivered))
 	if t.Failed > 0 {
 		text += fmt.Sprintf(", %s failed", comma(t.Failed))
 	}
@@ -253,15 +253,36 @@ func plural(n int, noun string) string { return comma(n) + " " + english.PluralW
 // printPlan prints what a dry run has found.
 func printPlan(w io.Writer, p *admin.Plan) {
 	fmt.Fprintf(w, "%s, delivered %s\n", whatText(p.RequestFilter), intervalText(p.RequestFilter))
-	printCounts(w, &p.RequestCounts)
 	printNeed(w, p)
 	fmt.Fprintf(w, "dry run as of index %d: nothing was sent\n", p.Index)
 }
 
+// printNeed prints what a plan comes to.
 func printNeed(w io.Writer, p *admin.Plan) {
-	fmt.Fprintf(w, "\n%s in %s to send", size(p.Bytes), plural(p.Messages, "message"))
-	if p.Left > 0 {
-		fmt.Fprintf(w, ", about %s at the rate that it may have", brief(p.Left.Std()))
+	printCounts(w, &p.RequestCounts)
+	for _, x := range p.Waiting {
+		fmt.Fprintf(w, "%s\n", waitText(x))
+	}
+	for i := range p.Shadows {
+		x := &p.Shadows[i]
+		fmt.Fprintf(w, "\nshadow request for %s, delivered %s\n", x.OnBehalfOf, intervalText(x.RequestFilter))
+		printCounts(w, &x.RequestCounts)
+	}
+	fmt.Fprintf(w, "\n%s to send, %s in all", plural(p.Total.Messages, "message"), size(p.Total.Bytes))
+	if t := p.Time.Std(); t >= time.Second {
+		fmt.Fprintf(w, ", which takes %s or longer at %d/s", brief(t), p.Rate)
 	}
 	fmt.Fprintln(w)
+	if p.Partial {
+		fmt.Fprintln(w, "and more: the search took too long")
+	}
+}
+
+// waitText says what is left until a member is up.
+func waitText(x admin.RequestWait) string {
+	text := fmt.Sprintf("%s would wait for %s, which is down", plural(x.Count, "delivery"), x.Member)
+	if x.Content {
+		return text + ": no other is known to have the content"
+	}
+	return text + "; after unresponsive-primary-timeout others send them"
 }
