@@ -37,6 +37,15 @@ type CopyHealth struct {
 	Error   string    `json:"error,omitempty"` // the last one
 }
 
+// Stuck is a database whose active copy is dead and which is not activated
+// elsewhere.
+type Stuck struct {
+	Database string    `json:"database"`
+	Why      string    `json:"why"`
+	Since    mail.Time `json:"since"`
+	Waits    bool      `json:"waits,omitempty"` // it will be, in a while
+}
+
 // DatabaseEvent is one line of the history of a database.
 type DatabaseEvent struct {
 	Time       mail.Time `json:"time"`

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ func judge(st *Status, minVoters int) (health string, reasons []string) {
 	}
 	v.queue(&st.Queue, st.Boundary.Protected)
 	for i := range st.Databases {
-		v.database(&st.Databases[i], st.Time)
+		v.database(&st.Databases[i], st.Time, st.Member.Stuck)
 	}
 	v.requests(&st.Requests)
 	v.net(&st.SafetyNet)
@@ -102,6 +103,8 @@ func (v *verdict) member(m *MemberStatus, now mail.Time) {
 	}
 	if why := m.Pressure.reason(); why != "" {
 		v.say(Degraded, "%s: back pressure is %s, %s: %s", m.Name, m.Pressure.Level, m.Pressure.consequence(), why)
+	} else if m.WaitingWhy != "" {
+		v.say(Degraded, "back pressure, resubmission waits: %s", m.WaitingWhy)
 	}
 }
 
@@ -119,7 +122,7 @@ func (v *verdict) queue(q *QueueTotals, protected bool) {
 
 // database says what is wrong with a database: without a healthy copy its mail
 // waits, and nobody reads what was delivered.
-func (v *verdict) database(d *Database, now mail.Time) {
+func (v *verdict) database(d *Database, now mail.Time, stuck []Stuck) {
 	for _, c := range d.Copies {
 		if h := c.Health; h != nil && !h.Healthy {
 			which := "copy"
@@ -129,13 +132,17 @@ func (v *verdict) database(d *Database, now mail.Time) {
 			v.say(Degraded, "database %s: %s %s is dead for %s: %s", d.Name, which, c.Name, ago(now, h.Since), h.Error)
 		}
 	}
-	switch d.State() {
-	case DatabaseLost:
+	i := slices.IndexFunc(stuck, func(s Stuck) bool { return s.Database == d.Name })
+	switch state := d.State(); {
+	case state == DatabaseLost:
 		v.say(Critical, "database %s: no copy of it is healthy, its mail waits", d.Name)
-	case DatabaseDead:
-		if d.Suspended != nil {
-			v.say(Critical, "database %s: its activation is suspended; activate another copy: mailraft database activate %s --copy NAME", d.Name, d.Name)
-		}
+	case state != DatabaseDead:
+	case i >= 0 && stuck[i].Waits:
+		v.say(Degraded, "database %s: another copy will be activated: %s", d.Name, stuck[i].Why)
+	case i >= 0:
+		v.say(Critical, "database %s: no other copy is activated: %s; if you know better: mailraft database activate %s --copy NAME", d.Name, stuck[i].Why, d.Name)
+	case d.Suspended != nil: // also where the leader does not answer
+		v.say(Critical, "database %s: no other copy is activated: its activation is suspended; mailraft database activate %s --copy NAME", d.Name, d.Name)
 	}
 	if d.Suspended != nil {
 		v.say(Degraded, "database %s: nothing is activated automatically%s", d.Name, because(d.Suspended))

@@ -43,6 +43,11 @@ type MemberStatus struct {
 	Pressure        Pressure      `json:"pressure"`
 	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
 
+	// What the Active Manager, on the leader, says: databases that it cannot
+	// activate elsewhere, and whom requests wait for.
+	Stuck      []Stuck `json:"stuck_databases,omitempty"`
+	WaitingWhy string  `json:"requests_wait,omitempty"` // back pressure of which member, and why
+
 	Refills map[mail.MemberID]Refill `json:"-"` // of all members that answer
 }
 

@@ -150,7 +150,7 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
 		Pressure: pressureView(m.Pressure()), Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
-	s.TimeTrusted, s.TimeAhead, s.Peers = seen.Trusted, seen.Ahead, seen.Peers
+	s.TimeTrusted, s.TimeAhead, s.Peers, s.Stuck, s.WaitingWhy = seen.Trusted, seen.Ahead, seen.Peers, seen.Stuck, seen.Waiting
 	s.Refills = m.progress(ctx)
 	return s
 }
@@ -162,6 +162,14 @@ func pressureView(p resubmit.Pressure) admin.Pressure {
 		v.Resources = append(v.Resources, admin.Resource{Name: r.Name, Value: r.Value, Level: r.Level.String(), Medium: r.Medium, High: r.High, Left: r.Left})
 	}
 	return v
+}
+
+func stuckView(x resubmit.Stuck) admin.Stuck {
+	why := x.Why
+	if x.Text != "" {
+		why += ": " + x.Text
+	}
+	return admin.Stuck{Database: x.Database, Why: why, Since: mail.At(x.Since), Waits: x.Waits}
 }
 
 func roleOf(raftState string) string {
@@ -189,6 +197,8 @@ type leaderView struct {
 	Trusted bool               `json:"trusted"`
 	Ahead   mail.Duration      `json:"ahead"`
 	Peers   []admin.PeerStatus `json:"peers"`
+	Stuck   []admin.Stuck      `json:"stuck,omitempty"`
+	Waiting string             `json:"waiting,omitempty"` // why requests do
 }
 
 // leaderViewTime bounds the question to a leader that may be gone.
@@ -220,6 +230,10 @@ func (m *Member) ownView() leaderView {
 	var lv leaderView
 	ahead, trusted := m.node.Trusted()
 	lv.Trusted, lv.Ahead = trusted, mail.Duration(max(ahead, 0).Milliseconds())
+	for _, x := range m.Stuck() {
+		lv.Stuck = append(lv.Stuck, stuckView(x))
+	}
+	_, lv.Waiting = m.boundaryPressure()
 	now := cluster.BootTime()
 	for _, r := range m.node.Reports() {
 		p := admin.PeerStatus{ID: r.Member, AppliedIndex: r.Applied, Complete: r.Complete}

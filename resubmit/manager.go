@@ -48,8 +48,12 @@ type Stuck struct {
 	Why        string    `json:"why"`
 	Text       string    `json:"text,omitempty"` // more of it
 	Since      time.Time `json:"since"`
+	Waits      bool      `json:"waits,omitempty"` // it will be activated elsewhere by itself
 	again      time.Time // not proposed before
 }
+
+// whyRecent is why a database stays where it is for a while only.
+const whyRecent = "it was activated a short time ago"
 
 // NewManager makes a Manager; it leads with Run.
 func NewManager(log hclog.Logger) *Manager { return &Manager{log: log} }
@@ -215,7 +219,7 @@ func (m *Manager) decide(s *State, d *Database) (a *Activation, why, text string
 	case best == nil:
 		return nil, "no other copy can be activated", strings.Join(others, "; ")
 	case s.Now < earliest:
-		return nil, "it was activated a short time ago", fmt.Sprintf("waits until %s", earliest)
+		return nil, whyRecent, fmt.Sprintf("waits until %s", earliest)
 	}
 	return &Activation{Database: d.Name, From: d.Active, Activation: d.Activation, Copy: best.Name,
 		Reason: fmt.Sprintf("copy %s does not answer: %s", d.Active, dead.text)}, "", ""
@@ -233,7 +237,7 @@ func (m *Manager) note(d *Database, why, text string) {
 		delete(m.stuck, d.Name)
 		return
 	}
-	now := Stuck{Database: d.Name, Activation: d.Activation, Why: why, Text: text, Since: time.Now()}
+	now := Stuck{Database: d.Name, Activation: d.Activation, Why: why, Text: text, Since: time.Now(), Waits: why == whyRecent}
 	if is && was.Activation == d.Activation && was.Why == why {
 		now.Since = was.Since
 	} else {
