@@ -54,7 +54,8 @@ type Pin struct {
 }
 
 func netOf(v *fsm.View, requests []Request, now mail.Time) NetInfo {
-	info := NetInfo{HeldSince: v.HeldSince(now)}
+	b, _ := v.Boundary()
+	info := NetInfo{HeldSince: max(v.HeldSince(now), b.Created)}
 	if h, ok := v.Held(now); ok {
 		info.Held = &NetHeld{From: h.From, Until: h.Since, Release: h.Until, Databases: h.Databases}
 	}

@@ -101,6 +101,9 @@ func (n *Node) beginTerm() {
 		time:   newTimekeeper(n.clock, n.cfg.ID, now),
 		grants: newGrants(began, n.members(false)),
 	}
+	// A voter that is alone is a majority: its clock counts from its first entry
+	// on, the one that founds a boundary among them.
+	l.time.report(n.cfg.ID, n.clock.Wall(), n.Voters())
 	l.ctx, l.end = context.WithCancel(n.ctx)
 	n.lead.Store(l)
 	n.work.Go(func() { n.openTerm(l) })

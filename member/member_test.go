@@ -314,6 +314,9 @@ func TestJoinAgain(t *testing.T) {
 // and there is nobody to shadow.
 func TestOneMember(t *testing.T) {
 	h := newHouse(t, 1)
+	if b := h.members[0].fsm.Settings().Boundary; time.Since(b.Created.Std()).Abs() > time.Hour || b.HoldSince != 0 {
+		t.Errorf("founded %v, all is held since %v", b.Created, b.HoldSince)
+	}
 	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"reject-message-on-shadow-failure": "false"}})
 	h.send(10)
 	h.stop(0)
