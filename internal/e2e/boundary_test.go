@@ -124,7 +124,7 @@ func (b *boundary) targets() []string {
 func (b *boundary) sender(count, sessions int, every time.Duration) *ledger.Sender {
 	return &ledger.Sender{Ledger: ledger.New(), Targets: b.targets(), From: "sender@example.org", Count: count, Sessions: sessions,
 		Pause: 100 * time.Millisecond, Every: every,
-		Recipient: func(n int) string { return fmt.Sprintf("user%d@example.test", n%7) },
+		Recipient: func(n int) string { return fmt.Sprintf("user%d@example.test", n%mailboxes) },
 		Size:      func(n int) int { return 500 + n*997%60_000 }}
 }
 
