@@ -22,7 +22,7 @@ lint:
 	go vet -tags e2e ./...
 	go tool staticcheck -tags e2e ./...
 
-# Scenarios with the real binary, swaks and dovecot's LMTP server.
+# Scenarios with the real binary, swaks and Dovecot (LMTP, Sieve, IMAP).
 e2e:
 	go test -tags e2e -v -count=1 -timeout 15m $(E2E)
 
