@@ -219,8 +219,8 @@ func (b *boundary) cutLeader(h *hosts) {
 	each(h.heal)
 }
 
-// A database moves to its other copy by itself, and back, under load: each
-// copy has in the end what came while it was away.
+// A database moves to its other copy by itself, and back, under load: the first
+// has in the end what came while it was away, too.
 func TestThereAndBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, 3*time.Minute, map[string]string{"failover-after": "2s", "replication-slack": "1s"})
