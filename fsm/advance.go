@@ -13,9 +13,11 @@ type Advance struct {
 	Rows    int    `cbor:"2,keyasint"` // deliveries to look at
 }
 
-// messagesMax is how many messages one Advance makes, give or take those of
-// one message more.
-const messagesMax = 200
+// Bounds of one Advance, whatever it asks for. The last message may go beyond.
+const (
+	messagesMax = 200  // made
+	resolvedMax = 2000 // recipients that are categorized again
+)
 
 // advance applies Advance. First the mail that waits for the database is to be
 // tried at once; then comes what was left for a member that can serve by now,
@@ -138,8 +140,11 @@ func leftKey(request uint64, w RequestWait) key {
 
 // goOn is a piece of the walk.
 func (t *tx) goOn(r *requestEdit, w *walker, rows int) {
-	for rows > 0 && !r.Walked && t.made < messagesMax {
+	for rows > 0 && !r.Walked && t.made < messagesMax && w.resolved < resolvedMax {
 		n := min(rows, messagesMax)
+		if w.original {
+			n = 1 // what comes of one may be all that an entry does
+		}
 		for _, f := range t.find(r.Request, n) {
 			t.serve(r, w, f)
 		}
@@ -150,6 +155,9 @@ func (t *tx) goOn(r *requestEdit, w *walker, rows int) {
 // goBack is a piece of what was left for a member.
 func (t *tx) goBack(r *requestEdit, w *walker, wait RequestWait, rows int) {
 	base := leftKey(r.ID, wait)
+	if w.original {
+		rows = min(rows, 8)
+	}
 	keys, _ := t.pieceOf(base, base.end(), min(rows, messagesMax))
 	var fs []match
 	for _, k := range keys {

@@ -18,6 +18,7 @@ type walker struct {
 	to       directory.Resolved // where r.ResubmitTo leads
 	original bool               // from a shadow: to whom the envelope leads now
 	patient  bool               // wait for who is up and may still fetch the content
+	resolved int                // recipients, by categorizing again
 
 	// Of a plan: what would be in the tables by now. By origin and recipient,
 	// who was sent to; by origin, the envelope recipients categorized again.
@@ -81,6 +82,9 @@ func (w *walker) decide(m *Message, to []int) (c choice) {
 	switch {
 	case w.r.ResubmitTo != "":
 		w.divert(&c)
+	case c.by.wait != 0 && w.original:
+		c.kept = c.asked // who it goes to depends on who will serve it
+		return c
 	case c.by.behalf != 0 && w.original:
 		w.recategorize(&c)
 	default:
@@ -301,6 +305,7 @@ func (w *walker) recategorize(c *choice) {
 	c.kept, c.recategorized = c.asked, true
 	var now []directory.Resolved
 	now, c.rest = directory.Resolve(w, envelope, recipientsPerRow)
+	w.resolved += len(now)
 	for _, x := range now {
 		if x.Kind == directory.ToRelay {
 			c.outside++

@@ -16,13 +16,13 @@ func (t *tx) expire(c Limit) Answer {
 	limit := piece(c.Rows)
 	unpinned := t.unpinRows(limit)
 	due := t.overdue(limit)
-	n := 0
+	n, pinning := 0, t.pinning()
 	for i, id := range due {
 		if i > 0 && id == due[i-1] {
 			continue
 		}
 		if e := t.open(id); e != nil {
-			t.expireOne(e)
+			t.expireOne(e, pinning)
 			n++
 		}
 	}
@@ -58,8 +58,8 @@ func (t Tables) Expirable(now mail.Time) bool {
 		first(tabRequestEnded, p.RequestRetention) || len(t.releasable()) > 0
 }
 
-func (t *tx) expireOne(e *edit) {
-	if e.Pinned = t.pinnedBy(e.Message); e.Pinned != 0 {
+func (t *tx) expireOne(e *edit, pinning []*requestEdit) {
+	if e.Pinned = t.pinnedBy(e.Message, pinning); e.Pinned != 0 {
 		t.save(e)
 		return
 	}

@@ -12,11 +12,21 @@ import (
 // one, and parks those that are asked for. A parked row has one index key
 // instead of those by which it expires, until the request needs it no more.
 
-// pinnedBy is the request for which a row is kept beyond its hold time; zero:
-// there is none.
-func (t *tx) pinnedBy(m *Message) uint64 {
+// pinning are the requests that rows may be kept for.
+func (t *tx) pinning() (rs []*requestEdit) {
 	for _, r := range t.openRequests() {
-		if r.Parent == 0 && r.pins() && t.needs(r, m) {
+		if r.Parent == 0 && r.pins() {
+			rs = append(rs, r)
+		}
+	}
+	return rs
+}
+
+// pinnedBy is the request of these for which a row is kept beyond its hold
+// time; zero: there is none.
+func (t *tx) pinnedBy(m *Message, rs []*requestEdit) uint64 {
+	for _, r := range rs {
+		if t.needs(r, m) {
 			return r.ID
 		}
 	}

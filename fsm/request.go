@@ -133,12 +133,13 @@ func (r *Request) Open() bool { return r.State < RequestCompleted }
 // Name is the id as people and header fields have it.
 func (r *Request) Name() string { return strconv.FormatUint(r.ID, 10) }
 
-// Position is the delivery time that the walk has come to.
+// Position is the delivery time that the walk has come to. One that is not of
+// one database goes through several, and through each from the start.
 func (r *Request) Position() mail.Time {
 	switch {
 	case r.Walked:
 		return r.End
-	case r.Cursor == nil || r.Cursor[1] != tabSafetyNet:
+	case r.Cursor == nil || r.Database == "" || r.MessageID != "":
 		return r.Start
 	default:
 		return deliveryOf(r.Cursor).At

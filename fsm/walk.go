@@ -37,12 +37,8 @@ func (t Tables) find(r *Request, rows int) []match {
 	if r.Cursor != nil {
 		low = append(slices.Clone(r.Cursor), 0)
 	}
-	for rows > 0 {
-		base := t.databaseAt(r, low)
-		if base == nil {
-			r.Walked = true
-			break
-		}
+	base := t.databaseAt(r, low)
+	for ; base != nil && rows > 0; rows-- { // a database costs a look of its own
 		from, to := slices.Clone(base).time(max(r.Start, 0)), slices.Clone(base).time(r.End)
 		if bytes.Compare(low, from) > 0 {
 			from = low
@@ -56,10 +52,11 @@ func (t Tables) find(r *Request, rows int) []match {
 			}
 			return fs
 		}
-		rows-- // a database costs a look of its own
-		r.Cursor = lastDelivery(base, r.End)
 		low = base.end()
+		r.Cursor = low // no key is there, nor between it and the next database
+		base = t.databaseAt(r, low)
 	}
+	r.Walked = base == nil
 	return fs
 }
 
@@ -77,11 +74,6 @@ func (t Tables) databaseAt(r *Request, low key) key {
 		return slices.Clone(k[:2+bytes.IndexByte(k[2:], 0)+1])
 	}
 	return nil
-}
-
-// lastDelivery is behind every key of a database before the given time.
-func lastDelivery(base key, end mail.Time) key {
-	return slices.Clone(base).time(end - 1).bytes(bytes.Repeat([]byte{0xff}, len(mail.ID{})+2))
 }
 
 func (t Tables) findByMessageID(r *Request, rows int) (fs []match) {
