@@ -141,6 +141,14 @@ func (b *boundary) finds(database, copy string, healthy bool) {
 	}
 }
 
+// pass lets time go by without a silence.
+func (b *boundary) pass(d time.Duration) {
+	for end := b.now.Add(d); b.now < end; {
+		b.now = min(b.now.Add(9*time.Minute), end)
+		b.must(fsm.KindTick, fsm.Tick{})
+	}
+}
+
 // mailbag: one message of each kind that views tell apart.
 func (b *boundary) mailbag() (delivered, deferred, ready, suspended mail.ID) {
 	delivered = b.accept(1, "ann@client.test", 1000, "bob@example.test", "cy@example.test")

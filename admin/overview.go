@@ -82,8 +82,8 @@ func DatabaseStates() []string {
 	return []string{DatabaseHealthy, DatabaseUnknown, DatabaseBehind, DatabaseDead, DatabaseLost}
 }
 
-// dead are the copies that a majority finds dead.
-func (d *Database) dead() (names []string) {
+// Dead are the copies that a majority finds dead.
+func (d *Database) Dead() (names []string) {
 	for _, c := range d.Copies {
 		if c.Health != nil && !c.Health.Healthy {
 			names = append(names, c.Name)
@@ -95,7 +95,7 @@ func (d *Database) dead() (names []string) {
 // State says how the database is, by what is known of its copies.
 func (d *Database) State() string {
 	i := slices.IndexFunc(d.Copies, func(c DatabaseCopy) bool { return c.Name == d.Active })
-	dead := d.dead()
+	dead := d.Dead()
 	switch {
 	case len(dead) > 0 && len(dead) == len(d.Copies):
 		return DatabaseLost

@@ -152,10 +152,7 @@ func progressOf(v *fsm.View, r fsm.Request) float64 {
 	if r.Parent != 0 {
 		root, _ = v.Request(r.Parent)
 	}
-	share := 1.0
-	if start := max(root.Start, root.First); !root.Walked && root.End > start {
-		share = float64(max(root.Position(), start)-start) / float64(root.End-start)
-	}
+	share := walked(v, root)
 	done, all := 0, 0
 	add := func(r fsm.Request) {
 		done += r.Counts.Delivered + r.Counts.Failed
@@ -173,4 +170,17 @@ func progressOf(v *fsm.View, r fsm.Request) float64 {
 		share *= float64(done) / float64(all)
 	}
 	return share
+}
+
+// walked is how far the walk has come between the first delivery that matched
+// and the last one that can.
+func walked(v *fsm.View, r fsm.Request) float64 {
+	start, end := max(r.Start, r.First), r.End
+	if d, ok := v.LastDelivery(r.Database, start, end); ok && r.Database != "" {
+		end = d.At
+	}
+	if r.Walked || end <= start {
+		return 1
+	}
+	return min(float64(max(r.Position(), start)-start)/float64(end-start), 1)
 }

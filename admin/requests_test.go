@@ -186,3 +186,50 @@ func TestActivate(t *testing.T) {
 		t.Errorf("history: %+v", e)
 	}
 }
+
+// What is older than the hold time is a gap, of which a request and its plan
+// say so.
+func TestPlanOfGaps(t *testing.T) {
+	b := newBoundary(t)
+	b.mailbag()
+	b.pass(72 * time.Hour)
+	held := b.now.Add(-48 * time.Hour)
+	c := b.client()
+	o := RequestOrder{Database: "DB1", Start: Moment{at: start + 60_000}, Order: Order{DryRun: true}}
+	want := []RequestGap{{Start: start + 60_000, End: held}}
+	p := post[NewRequest](t, c, "/v1/requests", nil, o)
+	if !slices.Equal(p.Plan.Gaps, want) || p.ID != "" || p.Plan.Partial {
+		t.Errorf("planned: %+v", p.Plan)
+	}
+	o.DryRun = false
+	p = post[NewRequest](t, c, "/v1/requests", nil, o)
+	if r := get[OneRequest](t, c, "/v1/requests/1"); !slices.Equal(r.Gaps, want) || len(p.Warnings) != 1 {
+		t.Errorf("made: %+v %q", r.Gaps, p.Warnings)
+	}
+	o.Start = Moment{at: held}
+	if p = post[NewRequest](t, c, "/v1/requests", nil, o); len(p.Warnings) != 0 {
+		t.Errorf("of what is held: %q", p.Warnings)
+	}
+}
+
+// How far a request is goes by the deliveries that there are, not by an
+// interval that is mostly empty.
+func TestProgress(t *testing.T) {
+	b := newBoundary(t)
+	ok := mail.Outcome{Result: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "ok"}, Copy: "a", Activation: 1}
+	for i := range byte(5) { // a minute apart
+		b.report(b.accept(i, "ann@client.test", 1000, "bob@example.test"), ok)
+	}
+	b.now = b.now.Add(9 * time.Minute)
+	b.must(fsm.KindRequestAdd, fsm.RequestAdd{Database: "DB1", Start: start - 3_600_000})
+	c := b.client()
+	for i, want := range []float64{0, 0.25, 0.5, 0.75, 1} {
+		b.must(fsm.KindAdvance, fsm.Advance{Request: 1, Rows: 1})
+		for _, m := range get[List[Message]](t, c, "/v1/messages", "request", "1", "state", "active").Items {
+			b.report(m.ID, ok)
+		}
+		if r := get[OneRequest](t, c, "/v1/requests/1"); r.Progress < want-0.02 || r.Progress > want+0.02 {
+			t.Errorf("after %d: %v, want %v", i+1, r.Progress, want)
+		}
+	}
+}

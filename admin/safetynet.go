@@ -80,8 +80,10 @@ func contentOf(v *fsm.View, m *fsm.Message, recipient int) int64 {
 	if i := slices.IndexFunc(m.Recipients, held); i != recipient {
 		return 0
 	}
-	if _, ok := v.Message(m.Origin); m.Request != 0 && ok {
-		return 0
+	if m.Request != 0 {
+		if _, ok := v.Message(m.Origin); ok {
+			return 0
+		}
 	}
 	return m.Content.Size
 }

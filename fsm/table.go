@@ -209,6 +209,17 @@ func (t Tables) SafetyNet(database string, start, end mail.Time) iter.Seq[Delive
 	}
 }
 
+// LastDelivery is the latest delivery that SafetyNet would walk to.
+func (t Tables) LastDelivery(database string, start, end mail.Time) (d Delivery, ok bool) {
+	low := tab(tabSafetyNet).str(strings.ToLower(database))
+	for k := range t.ScanBack(slices.Clone(low).time(max(start, 0)), low.time(max(end, 0))) {
+		d = deliveryOf(k)
+		d.Database = database
+		return d, true
+	}
+	return d, false
+}
+
 // Member returns a member's row.
 func (t Tables) Member(id mail.MemberID) (m Member, ok bool) {
 	ok = t.get(tab(tabMember).mem(id), &m)

@@ -50,7 +50,7 @@ func watchRequest(s *session) error {
 		case <-ticks.C:
 		case <-s.Context.Context.Done():
 			v.end()
-			return s.Context.Context.Err()
+			return exit{code: exitFailed}
 		}
 	}
 }
@@ -243,9 +243,9 @@ func gapText(g admin.RequestGap) string {
 		text += ", primary safety net of " + g.Member
 	}
 	if g.Count > 0 {
-		text += fmt.Sprintf(": %s that no member has", plural(g.Count, "delivery"))
+		return text + fmt.Sprintf(": %s that no member has", plural(g.Count, "delivery"))
 	}
-	return text
+	return text + ": not held any more"
 }
 
 func plural(n int, noun string) string { return comma(n) + " " + english.PluralWord(n, noun, "") }

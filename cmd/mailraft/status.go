@@ -152,8 +152,12 @@ func printCheck(w io.Writer, st admin.Status) {
 	if st.Queue.Oldest != 0 {
 		oldest = int(st.Time.Sub(st.Queue.Oldest).Seconds())
 	}
-	fmt.Fprintf(w, "MAILRAFT %s - %s | voters_up=%d messages=%d deferred=%d oldest=%ds disk_free=%dB pressure=%d\n", word, text,
-		st.Boundary.VotersUp, st.Queue.Messages, st.Queue.Deferred, oldest, st.Member.DiskFree, st.Member.Pressure.Number())
+	dead := 0
+	for i := range st.Databases {
+		dead += len(st.Databases[i].Dead())
+	}
+	fmt.Fprintf(w, "MAILRAFT %s - %s | voters_up=%d messages=%d deferred=%d oldest=%ds disk_free=%dB pressure=%d copies_dead=%d requests=%d\n", word, text,
+		st.Boundary.VotersUp, st.Queue.Messages, st.Queue.Deferred, oldest, st.Member.DiskFree, st.Member.Pressure.Number(), dead, st.Requests.Open)
 }
 
 func versionCommand() *cli.Command {
