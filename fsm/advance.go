@@ -110,21 +110,19 @@ func (t Tables) ready(r *Request, now mail.Time) int {
 			return true
 		case !w.Content:
 			return m.Up || now >= m.Since.Add(timeout)
-		case !m.Up:
-			return false
 		default:
-			return now >= max(w.Since, m.Since).Add(timeout) || t.servesLeft(r, w, m)
+			return m.Up && now >= max(w.Since, m.Since).Add(timeout) || t.servesLeft(r, w, s)
 		}
 	})
 }
 
-// servesLeft reports whether the member has the content of the first of what
-// waits for it.
-func (t Tables) servesLeft(r *Request, w RequestWait, m *Member) bool {
+// servesLeft reports whether somebody has the content of the first of what
+// waits for a member: that one, or another that has come back before it.
+func (t Tables) servesLeft(r *Request, w RequestWait, s *Settings) bool {
 	base := leftKey(r.ID, w)
 	for k := range t.Scan(base, base.end()) {
 		msg, ok := t.Message(deliveryOf(k).ID)
-		return !ok || m.Takes() && m.has(msg)
+		return !ok || slices.ContainsFunc(s.Members, func(m Member) bool { return m.Takes() && m.has(msg) })
 	}
 	return true
 }

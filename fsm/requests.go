@@ -298,7 +298,7 @@ func (r *Request) unfinished(gap mail.Time) bool {
 func (t Tables) unsent(r *Request, gap mail.Time) mail.Time {
 	from := r.Position()
 	for _, w := range r.Waiting {
-		k := tab(tabLeft).u64(r.ID).mem(w.Member)
+		k := leftKey(r.ID, w)
 		for lk := range t.Scan(k, k.end()) {
 			from = min(from, deliveryOf(lk).At)
 			break
