@@ -267,7 +267,7 @@ func (w *walker) again(c *choice) {
 			continue
 		}
 		c.kept = append(c.kept, i)
-		c.add(Recipient{Address: rc.Address, Original: rc.Original, Database: rc.Database, Via: rc.Via}, w.now)
+		c.add(Recipient{Address: rc.Address, Original: rc.Original, Database: home, Via: rc.Via}, w.now) // home: its name of now
 	}
 }
 

@@ -22,7 +22,7 @@ func TestTextNeedNotBeUTF8(t *testing.T) {
 	}
 	for _, text := range []string{"bo\xeete pleine", " " + string(long)} {
 		m.must(KindReport, Report{Member: m1, Reports: []mail.Report{{ID: id, Outcomes: []mail.Outcome{
-			{Result: mail.Deferred, Reply: mail.Reply{Code: 452, Text: text}, Remote: text}}}}})
+			{Result: mail.Deferred, Reply: mail.Reply{Code: 452, Text: text}, Remote: text, Copy: "a", Activation: 1}}}}})
 		if r := m.row(id); r.Fields.Subject != "Gr\xfc\xdfe" || r.Recipients[0].Reply.Text != text {
 			t.Errorf("row: %+v", r)
 		}

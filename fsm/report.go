@@ -148,6 +148,10 @@ func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 		kind = EventResubmitDefer
 	}
 	m.note(Event{Kind: kind, At: t.now(), Member: by, Recipient: r.Address, Text: where(o)})
+	if t.stale(r.Database, o) { // it says nothing of the copy that is active now
+		r.Next = t.now()
+		return
+	}
 	r.Attempts++
 	r.Next = min(max(o.Next, t.now()), t.now().Add(deferMax))
 	r.Reply, r.Remote = &o.Reply, o.Remote
