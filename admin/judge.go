@@ -140,9 +140,9 @@ func (v *verdict) database(d *Database, now mail.Time, stuck []Stuck) {
 	case i >= 0 && stuck[i].Waits:
 		v.say(Degraded, "database %s: another copy will be activated: %s", d.Name, stuck[i].Why)
 	case i >= 0:
-		v.say(Critical, "database %s: no other copy is activated: %s; if you know better: mailraft database activate %s --copy NAME", d.Name, stuck[i].Why, d.Name)
+		v.say(Critical, "database %s: its mail waits: %s; if you know better: mailraft database activate %s --copy NAME", d.Name, stuck[i].Why, d.Name)
 	case d.Suspended != nil: // also where the leader does not answer
-		v.say(Critical, "database %s: no other copy is activated: its activation is suspended; mailraft database activate %s --copy NAME", d.Name, d.Name)
+		v.say(Critical, "database %s: its mail waits: its activation is suspended; mailraft database activate %s --copy NAME", d.Name, d.Name)
 	}
 	if d.Suspended != nil {
 		v.say(Degraded, "database %s: nothing is activated automatically%s", d.Name, because(d.Suspended))

@@ -61,7 +61,7 @@ func databaseHistory(s *session) error {
 		id: func(e admin.DatabaseEvent) string { return e.Event },
 		row: func(_ mail.Time, e admin.DatabaseEvent) []string {
 			return []string{e.Time.String(), e.Event, orDash(e.Copy), orDash(e.From), orDash(number(e.Activation)), orDash(e.Request), orDash(e.By),
-				cut(historyText(e), 100)}
+				cut(historyText(e), 250)}
 		},
 	})
 }
