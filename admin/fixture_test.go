@@ -156,7 +156,7 @@ func (b *boundary) mailbag() (delivered, deferred, ready, suspended mail.ID) {
 		mail.Outcome{Recipient: 0, Result: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "ok"}, Copy: "a", Activation: 1},
 		mail.Outcome{Recipient: 1, Result: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "ok"}, Copy: "a", Activation: 1})
 	deferred = b.accept(2, "ann@client.test", 5<<20, "dan@example.test")
-	b.report(deferred, mail.Outcome{Recipient: 0, Result: mail.Deferred, Next: b.now.Add(time.Hour),
+	b.report(deferred, mail.Outcome{Recipient: 0, Result: mail.Deferred, Next: b.now.Add(time.Hour), Copy: "a", Activation: 1,
 		Reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "mailbox busy"}})
 	ready = b.accept(3, "", 2000, "eve@example.test")
 	suspended = b.accept(4, "fay@other.test", 3000, "bob@example.test")

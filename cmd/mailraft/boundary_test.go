@@ -88,7 +88,7 @@ func (b *boundary) mailbag() {
 	second.Recipient = 1
 	b.report(delivered, ok, second)
 	deferred := b.accept(2, "ann@client.test", 5<<20, "dan@example.test")
-	b.report(deferred, mail.Outcome{Result: mail.Deferred, Next: b.now.Add(time.Hour), Reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "mailbox busy"}})
+	b.report(deferred, mail.Outcome{Result: mail.Deferred, Next: b.now.Add(time.Hour), Copy: "a", Activation: 1, Reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "mailbox busy"}})
 	b.accept(3, "", 2000, "eve@example.test")
 	suspended := b.accept(4, "fay@other.test", 3000, "bob@example.test")
 	b.must(fsm.KindMessage, fsm.MessageChange{Op: "suspend", IDs: []mail.ID{suspended}, By: "op", Reason: "looks odd"})
