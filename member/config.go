@@ -250,6 +250,9 @@ func (c *Config) levels() error {
 	return nil
 }
 
+// MemoryMax is what this process may use, in bytes; 0: not known, or no limit.
+func (c *Config) MemoryMax() int64 { return c.Pressure.memoryMax }
+
 func setDefault(s *string, d string) {
 	if *s == "" {
 		*s = d

@@ -181,6 +181,7 @@ func (m *Engine) Deliver(transports map[string]deliver.Transport, lease deliver.
 	m.work.Go(func() { m.drainSelf(lease) })
 	m.watch = m.newWatch(transports)
 	m.work.Go(func() { m.watch.Run(m.ctx) })
+	m.work.Go(m.pressure.run) // which tells by the watch
 }
 
 func (m *Engine) stopDelivery() {
@@ -202,7 +203,6 @@ func (m *Engine) Serve(contents net.Listener) {
 	m.work.Go(m.syncState)
 	m.work.Go(m.sweep)
 	m.work.Go(m.acknowledge)
-	m.work.Go(m.pressure.run)
 	m.work.Go(m.seekLost)
 	m.work.Go(m.tellNowhere)
 }

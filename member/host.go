@@ -120,7 +120,7 @@ func (h host) Ready() []admin.Check {
 	defer v.Close()
 	b, _ := v.Boundary()
 	self, _ := v.Member(m.id.ID)
-	free := m.content.Stats().Free
+	free, pressure := m.content.Stats().Free, m.Pressure()
 	check := func(name string, ok bool, reason string) admin.Check {
 		return admin.Check{Name: name, OK: ok, Reason: reason}
 	}
@@ -129,6 +129,7 @@ func (h host) Ready() []admin.Check {
 		check("voters", b.Opened, fmt.Sprintf("%d of %d voters (min-voters) are there", len(b.Voters), v.Params().MinVoters)),
 		check("member", self.Up, "the boundary has this member down"),
 		check("disk", free < 0 || free >= m.cfg.Disk.spaceMin, fmt.Sprintf("%d bytes are free in %s, space-min is %s", free, m.cfg.Dir, m.cfg.Disk.SpaceMin)),
+		check("pressure", pressure.Level < resubmit.High, "back pressure is high: "+pressure.Reason()),
 		check("draining", !m.draining.Load() && !self.Draining, "shutting down or draining"),
 	}
 }

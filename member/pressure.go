@@ -68,7 +68,11 @@ func (p *pressure) run() {
 			next = begin.Add(countShare * time.Since(begin))
 		}
 		now := resubmit.PressureOf(p.disk.Read(p.m.content.Stats().Free), p.memory.Read(p.live()), queue)
-		if was := p.last.Swap(&now); now.Level > was.Level {
+		was := p.last.Swap(&now)
+		if now.Level != was.Level {
+			p.m.watch.Tell() // the leader is to know at once
+		}
+		if now.Level > was.Level {
 			p.m.log.Warn("back pressure rises", "level", now.Level, "reason", now.Reason())
 		} else if now.Level < was.Level {
 			p.m.log.Info("back pressure falls", "level", now.Level, "reason", now.Reason())

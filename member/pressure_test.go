@@ -1,13 +1,18 @@
 package member
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"mailraft/fsm"
+	"mailraft/internal/ledger"
 	"mailraft/resubmit"
 )
 
@@ -51,12 +56,16 @@ func TestLevelsOfPressure(t *testing.T) {
 	}
 }
 
-// What a running member measures: its own disk, heap and queue, and with mail
-// that cannot be delivered the queue rises.
+// What a running member measures; and when mail cannot be delivered the queue
+// rises: requests wait for it to fall, and at last no new mail is taken. What
+// waits is delivered all the same.
 func TestPressure(t *testing.T) {
-	h := newHouse(t, 1, func(c *Config) { c.Pressure.MemoryMax = "1GiB" })
+	h := newHouse(t, 1, func(c *Config) {
+		c.Pressure.MemoryMax, c.Pressure.QueueMedium, c.Pressure.QueueHigh = "1GiB", 5, 10
+	})
+	m := h.members[0]
 	resource := func(name string) resubmit.Resource {
-		p := h.members[0].Pressure()
+		p := m.Pressure()
 		i := slices.IndexFunc(p.Resources, func(r resubmit.Resource) bool { return r.Name == name })
 		if i < 0 {
 			return resubmit.Resource{}
@@ -72,7 +81,47 @@ func TestPressure(t *testing.T) {
 		t.Errorf("memory: %+v", m)
 	}
 	h.until("the copy is found healthy", func() bool {
-		found := h.members[0].CopyHealth()
+		found := m.CopyHealth()
 		return len(found) == 1 && found[0].Healthy && found[0].Database == "DB1" && found[0].Copy == "a"
 	})
+
+	h.propose(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"reject-message-on-shadow-failure": "false"}})
+	h.send(3)
+	h.propose(fsm.KindQueue, fsm.QueueChange{Key: "db/DB1", Suspend: true})
+	l := ledger.New()
+	post := func(ctx context.Context, n int) {
+		s := &ledger.Sender{Ledger: l, From: "s@example.org", Targets: []string{m.smtpAddr}, Count: n, Sessions: 1, Pause: 50 * time.Millisecond,
+			Recipient: func(int) string { return "u@example.test" }, Size: func(int) int { return 100 }}
+		s.Run(ctx)
+	}
+	post(h.ctx, 7)
+	h.until("the queue is long", func() bool { return resource("queue").Level == resubmit.Medium })
+	a := h.propose(fsm.KindRequestAdd, fsm.RequestAdd{Database: "DB1"})
+	request := func() fsm.Request {
+		v := m.fsm.View()
+		defer v.Close()
+		id, _ := strconv.ParseUint(a.Text, 10, 64)
+		r, _ := v.Request(id)
+		return r
+	}
+	h.until("the request is suspended", func() bool { r := request(); return r.State == fsm.RequestSuspended && r.Auto })
+	if r := request(); r.Counts.Sent != 0 || !strings.Contains(r.StateReason, "m1: queue: 7, medium begins at 5") {
+		t.Errorf("suspended: %+v", r)
+	}
+	post(h.ctx, 3)
+	h.until("the queue is too long", func() bool { return resource("queue").Level == resubmit.High })
+	if _, err := m.Begin(h.ctx); err == nil || !strings.HasPrefix(err.Error(), "452 4.3.1 the queue of m1.example.test is too long") {
+		t.Errorf("new mail: %v", err)
+	}
+	if u, err := m.begin(); err != nil { // a report to a sender
+		t.Errorf("our own mail: %v", err)
+	} else {
+		u.Abort()
+	}
+	h.propose(fsm.KindQueue, fsm.QueueChange{Key: "db/DB1"})
+	h.until("the request is completed", func() bool { return request().State == fsm.RequestCompleted })
+	if r := request(); r.Counts.Delivered != 3 || r.Counts.Duplicates != 3 {
+		t.Errorf("completed: %+v", r)
+	}
+	post(h.ctx, 1)
 }

@@ -45,12 +45,17 @@ func (t inTerm) Suspend(ctx context.Context, id uint64, on bool, reason string) 
 	return err
 }
 
-// boundaryPressure is the highest level among the members, for requests.
+// boundaryPressure is the highest level among the members, and why: this one's
+// as it is, the others' as they have told.
 func (m *Engine) boundaryPressure() (resubmit.Level, string) {
-	return m.manager.Pressure(func(id mail.MemberID) string {
+	level, why := m.manager.Pressure(func(id mail.MemberID) string {
 		if mb := m.fsm.Settings().Member(id); mb != nil {
 			return mb.Name
 		}
 		return id.String()
 	})
+	if p := m.Pressure(); p.Level > level {
+		return p.Level, m.id.Name + ": " + p.Reason()
+	}
+	return level, why
 }

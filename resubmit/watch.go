@@ -208,14 +208,26 @@ func (w *Watch) note(p *probe, begin time.Time, err error, after time.Duration) 
 		} else if p.known && err == nil && !p.healthy {
 			w.Logger.Info("a copy answers again", "address", p.addr)
 		}
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.tell()
 	}
 	p.known, p.healthy, p.noted, p.text = true, err == nil, now, ""
 	if err != nil {
 		p.text = clip(err.Error())
+	}
+}
+
+// Tell sends the findings now; nothing while the Watch does not run.
+func (w *Watch) Tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tell()
+}
+
+// tell is Tell. The caller holds mu.
+func (w *Watch) tell() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
 	}
 }
 

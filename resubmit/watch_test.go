@@ -171,7 +171,14 @@ func TestWatchTheMute(t *testing.T) {
 // Findings are sent though nothing changes, and what changes is sent at once.
 func TestWatchTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, o := watch(t, Target{"DB1", "a", "lmtp://a"})
+		w, o := watch(t, Target{"DB1", "a", "lmtp://a"})
+		rest(time.Second)
+		told := o.sends()
+		w.Tell()
+		synctest.Wait()
+		if o.sends() != told+1 {
+			t.Error("not told when asked to")
+		}
 		o.set(func() { o.after = time.Second }) // interval of one second
 		rest(10 * time.Second)
 		n := o.sends()

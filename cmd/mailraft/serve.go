@@ -29,7 +29,7 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return badConfiguration(err)
 			}
-			collectLater()
+			collectLater(cfg.MemoryMax())
 			return serve(cfg, newLogger(cfg))
 		},
 	}
@@ -62,12 +62,16 @@ func serve(cfg member.Config, log hclog.Logger) error {
 
 // collectLater lets the heap grow further than Go does by itself before garbage
 // is collected: what a member keeps is small (tens of megabytes, which a cache
-// makes up in good part), and what it lets go of with every message is not.
-// GOGC in the environment goes before, as does a memory limit in GOMEMLIMIT.
-func collectLater() {
+// makes up in good part), and what it lets go of with every message is not. Near
+// what the process may use garbage is collected sooner. GOGC and GOMEMLIMIT in
+// the environment go before.
+func collectLater(memoryMax int64) {
 	const heapGrowth = 300 // percent
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" && memoryMax > 0 {
+		debug.SetMemoryLimit(memoryMax / 10 * 9)
 	}
 }
 
