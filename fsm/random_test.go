@@ -210,6 +210,22 @@ func (w *world) requests() {
 		w.do(KindRequestChange, RequestChange{Op: pick("suspend", "resume", "resume", "cancel", "burn"), Request: number, Auto: w.chance(2)})
 	case n < 7:
 		w.do(KindConfigure, Configure{Set: map[string]string{"shadow-resubmit-recipients": pick("original", "resolved"), "unresponsive-primary-timeout": pick("1s", "20s")}})
+	case n < 8:
+		w.databases()
+	case n < 9:
+		w.do(KindDirectory, Directory{Mailboxes: []directory.Mailbox{{Address: pick("a@example.test", "small1@example.test"), Database: pick("DB1", "DB2")}}})
+	case n < 11: // what a member that is lost has held goes to others
+		v := w.f.View()
+		members := slices.Collect(v.Members())
+		v.Close()
+		for _, m := range members {
+			for range 3 {
+				if m.Retired != 0 {
+					w.do(KindMemberDown, MemberChange{Member: m.ID})
+					w.do(KindTakeover, MemberChange{Member: m.ID, Rows: 200})
+				}
+			}
+		}
 	default:
 		w.do(KindAdvance, Advance{Request: number, Rows: w.rng.IntN(40) - 1})
 	}
