@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -34,6 +35,15 @@ func FuzzApply(f *testing.F) {
 			f.Add(byte(kind), []byte(body))
 		}
 	}
+	for id := range uint64(4) {
+		for kind, body := range map[Kind]any{KindAdvance: Advance{Request: id, Rows: 64}, KindRequestChange: RequestChange{Op: "cancel", Request: id}} {
+			b, err := enc.Marshal(body)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(byte(kind), b)
+		}
+	}
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		if _, ok := handlers[Kind(kind)]; !ok || len(body) > entrySizeMax {
 			t.Skip()
@@ -53,7 +63,7 @@ func FuzzApply(f *testing.F) {
 }
 
 // populated is a boundary with an active, a held, a finished and a waiting
-// message, and a member that is down.
+// message, a member that is down, and resubmit requests.
 func populated(t testing.TB) *machine {
 	m := newMachine(t)
 	m.boundary()
@@ -77,6 +87,13 @@ func populated(t testing.TB) *machine {
 	}
 	m.must(KindMemberDown, MemberChange{Member: m1})
 	m.must(KindTakeover, MemberChange{Member: m1, Rows: 1})
+	for id := range uint64(3) {
+		m.must(KindRequestAdd, RequestAdd{Database: "DB1", Again: true})
+		for range 2 * id { // not begun, waiting, and all sent
+			m.now = m.now.Add(2 * time.Minute)
+			m.must(KindAdvance, Advance{Request: id + 1, Rows: 64})
+		}
+	}
 	return m
 }
 

@@ -1,6 +1,10 @@
 package fsm
 
-import "mailraft/mail"
+import (
+	"testing"
+
+	"mailraft/mail"
+)
 
 // checkRequests: an index finds each request by whether it is open, its shadow
 // requests belong to it, and it has the number of none to come.
@@ -100,6 +104,58 @@ func checkResubmissions(t Tables, bad func(string, ...any)) {
 			bad("request %d counts %+v", r.ID, c)
 		}
 	}
+}
+
+// A rule about requests that is broken is found.
+func TestRequestInvariantsSeeDamage(t *testing.T) {
+	for name, damage := range map[string]func(*tx, *edit){
+		"sent twice": func(t *tx, e *edit) {
+			x := t.create(e.Content)
+			x.Request, x.Origin, x.Primary, x.Recipients = e.Request, e.Origin, m1, e.Recipients
+			t.save(x)
+		},
+		"not counted":          func(t *tx, e *edit) { t.request(1).Counts.Sent++ },
+		"waiting for nothing":  func(t *tx, e *edit) { t.request(1).Waiting = []RequestWait{{Member: m1, Count: 1}} },
+		"left and not counted": func(t *tx, e *edit) { t.set(leftKey(1, RequestWait{Member: m1}).bytes(e.deliveryTail(0)), nil) },
+		"ended and open":       func(t *tx, e *edit) { t.request(1).Ended = t.now() },
+		"not found as open":    func(t *tx, e *edit) { t.delete(tab(tabRequestOpen).u64(1)) },
+		"in the queue of fresh mail": func(t *tx, e *edit) {
+			e.Recipients[0].Resubmitted = false
+			t.save(e)
+		},
+	} {
+		m := newMachine(t)
+		m.boundary()
+		id := m.must(KindAccept, Accept{Submission: m.submission(1, m1, m1, m2)}).ID
+		m.must(KindReport, reportOf(m1, id))
+		m.must(KindRequestAdd, RequestAdd{Database: "DB1"})
+		m.must(KindAdvance, Advance{Request: 1, Rows: 9})
+		m.check()
+		x := m.f.begin()
+		for again := range m.again(id) {
+			damage(x, x.open(again))
+		}
+		for _, id := range x.requestIDs() {
+			x.saveRequest(x.requests[id])
+		}
+		m.f.commit(x)
+		v := m.f.View()
+		if invariants(v.Tables) == nil {
+			t.Errorf("%s: not seen", name)
+		}
+		v.Close()
+	}
+}
+
+// again are the resubmissions of a message.
+func (m *machine) again(origin mail.ID) map[mail.ID]bool {
+	v := m.f.View()
+	defer v.Close()
+	ids := map[mail.ID]bool{}
+	for id := range v.ids(tab(tabOrigin).id(origin)) {
+		ids[id] = true
+	}
+	return ids
 }
 
 // checkLeft: what waits for a member is counted, belongs to an open request,
