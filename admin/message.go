@@ -84,10 +84,16 @@ func namesOf(v *fsm.View) names {
 	for m := range v.Members() {
 		n[m.ID] = m.Name
 	}
+	for f := range v.Formers() {
+		if _, ok := n[f.ID]; !ok {
+			n[f.ID] = f.Name + " (former, " + f.ID.String() + ")"
+		}
+	}
 	return n
 }
 
-// of is the name of a member; one that was removed shows its id.
+// of is the name of a member; a former one's is told apart by its id, since
+// another may have it now.
 func (n names) of(id mail.MemberID) string {
 	if name, ok := n[id]; ok || id == 0 {
 		return name

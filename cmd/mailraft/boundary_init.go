@@ -21,6 +21,9 @@ func boundaryInitCommand() *cli.Command {
 			if err != nil {
 				return badConfiguration(err)
 			}
+			if strings.TrimSpace(c.String("name")) == "" {
+				return usageError("--name: a boundary has a name; what cannot be undone is confirmed by it")
+			}
 			set := map[string]string{}
 			for _, s := range c.StringSlice("set") {
 				name, value, ok := strings.Cut(s, "=")
