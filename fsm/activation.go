@@ -87,6 +87,12 @@ func (t *tx) deactivate(d *Database, next string) {
 	if c == nil || c.Name == next {
 		return
 	}
+	c.DataThrough = max(c.DataThrough, t.completeTo(*d))
+}
+
+// completeTo is what a copy that is the same as the active one is complete up
+// to: what the active one was still to be sent, such a copy lacks too.
+func (t *tx) completeTo(d Database) mail.Time {
 	through := t.now()
 	if from, ok := t.unsentFrom(d.Name); ok {
 		through = min(through, from)
@@ -94,7 +100,7 @@ func (t *tx) deactivate(d *Database, next string) {
 	if d.Lacks != 0 {
 		through = min(through, d.Lacks)
 	}
-	c.DataThrough = max(c.DataThrough, through)
+	return through
 }
 
 // lack notes, as the request of the present activation of a database ends,
@@ -140,8 +146,8 @@ func (t Tables) Since(d Database, name string, through, now mail.Time) (s Start)
 	word := "data-through"
 	if s.Through = through; through == 0 {
 		s.Through = c.DataThrough
-		if seen := t.healthOf(d, name).Seen; c.Live && seen > s.Through {
-			s.Through, word = seen, "seen healthy"
+		if live := t.healthOf(d, name).Through; c.Live && live > s.Through {
+			s.Through, word = live, "seen healthy"
 		}
 	}
 	if s.Through == 0 {

@@ -111,6 +111,7 @@ func (t *tx) addCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 		if r := t.checkCopy(&e.Database, n); r != nil {
 			return r
 		}
+		t.believe(e, &n)
 		e.Copies = append(e.Copies, n)
 		e.note(HistoryCopyAdd, n.Name, n.text())
 		e.warn(t.Params().holdWarning(e.Name, n))
@@ -142,6 +143,9 @@ func (t *tx) setCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 		}
 		if r := t.checkCopy(&e.Database, n); r != nil {
 			return r
+		}
+		if n.DataThrough != old.DataThrough {
+			t.believe(e, &n)
 		}
 		if n.Addr != old.Addr && n.Name == e.Active {
 			e.warn(fmt.Sprintf("copy %s is the active one of %s: what was delivered at %s is not sent to %s; if that is another store: database activate %s --copy %s --data-through TIME",
@@ -196,13 +200,27 @@ func (t *tx) reportCopies(e *databaseEdit, copies []Copy) *mail.Reply {
 			text += ", back from " + x.DataThrough.String()
 		}
 		x.DataThrough = n.DataThrough
+		t.believe(e, x)
+		if x.DataThrough < n.DataThrough {
+			text += ", of which " + x.DataThrough.String() + " counts"
+		}
 		e.note(HistoryReport, n.Name, text)
-		if seen := t.healthOf(e.Database, n.Name).Seen; x.Live && n.DataThrough < seen {
+		if live := t.healthOf(e.Database, n.Name).Through; x.Live && n.DataThrough < live {
 			e.warn(fmt.Sprintf("copy %s of %s is declared live, and counts as complete up to %s, when it was last healthy: database copy set %s %s --replication none",
-				n.Name, e.Name, seen, e.Name, n.Name))
+				n.Name, e.Name, live, e.Name, n.Name))
 		}
 	}
 	return nil
+}
+
+// believe takes what is said of a copy only as far as it can be true if the
+// copy is the same as the active one.
+func (t *tx) believe(e *databaseEdit, c *Copy) {
+	c.DataThrough = min(c.DataThrough, t.now()) // a clock elsewhere may be ahead
+	if to := t.completeTo(e.Database); to < c.DataThrough {
+		c.DataThrough = to
+		e.warn(fmt.Sprintf("copy %s of %s counts as complete up to %s: the active copy %s was not sent what was delivered since", c.Name, e.Name, to, e.Active))
+	}
 }
 
 // suspend stops the Active Manager from activating a database, or some of its

@@ -33,6 +33,9 @@ type CopyRecord struct {
 	Since   mail.Time `cbor:"4,keyasint" json:"since"`                   // of the verdict
 	Seen    mail.Time `cbor:"5,keyasint,omitempty" json:"seen,omitzero"` // when it was last found healthy; zero: never
 	Text    string    `cbor:"6,keyasint,omitempty" json:"text,omitempty"`
+	// Through is what a copy that is declared live was complete up to then: not
+	// more than the active one was.
+	Through mail.Time `cbor:"7,keyasint,omitempty" json:"data_through,omitzero"`
 }
 
 // Health returns what is known of the copies of a database, by name of copy.
@@ -88,7 +91,7 @@ func (t *tx) record(d Database, v CopyHealth) {
 		r.Healthy, r.Since = v.Healthy, t.now()
 	}
 	if r.Text = cut(v.Text); v.Healthy {
-		r.Text, r.Seen = "", t.now()
+		r.Text, r.Seen, r.Through = "", t.now(), t.completeTo(d)
 	}
 	t.putHealth(d, records)
 }
