@@ -37,12 +37,16 @@ type Config struct {
 
 // SMTP is the ingress.
 type SMTP struct {
-	Listen               string `toml:"listen"`
-	DefaultDomain        string `toml:"default-domain"` // of a bare <postmaster>
-	TLSCert              string `toml:"tls-cert"`       // with tls-key: STARTTLS is offered
-	TLSKey               string `toml:"tls-key"`
-	ConnectionsMax       int    `toml:"connections-max"`
-	ConnectionsPerClient int    `toml:"connections-per-client"`
+	// Listen is one listener with the role mx, in short. Default: loopback, if
+	// Listeners is empty.
+	Listen               string     `toml:"listen"`
+	Listeners            []Listener `toml:"listener"`
+	DefaultDomain        string     `toml:"default-domain"` // of a bare <postmaster>
+	TLSCert              string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
+	TLSKey               string     `toml:"tls-key"`
+	ConnectionsMax       int        `toml:"connections-max"`
+	ConnectionsPerClient int        `toml:"connections-per-client"`
+	listeners            []Listener // all of them, complete
 }
 
 // Cluster is the one port between members.
@@ -157,10 +161,9 @@ func (c *Config) complete() error {
 	}
 	setDefault(&c.Socket, filepath.Join(c.Dir, "mailraft.sock"))
 	setDefault(&c.LogLevel, "info")
-	setDefault(&c.SMTP.Listen, "127.0.0.1:2525")
 	setDefault(&c.HTTP.Listen, "127.0.0.1:8125")
 	for _, a := range []struct{ key, addr string }{
-		{"smtp.listen", c.SMTP.Listen}, {"http.listen", c.HTTP.Listen}, {"cluster.listen", c.Cluster.Listen},
+		{"http.listen", c.HTTP.Listen}, {"cluster.listen", c.Cluster.Listen},
 	} {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
 			return fmt.Errorf("%s: %q: want host:port", a.key, a.addr)
@@ -170,8 +173,8 @@ func (c *Config) complete() error {
 	if host, port, err := net.SplitHostPort(c.Cluster.Advertise); err != nil || host == "" || port == "0" || net.ParseIP(host).IsUnspecified() {
 		return fmt.Errorf("cluster.advertise: %q: want an address that the other members can dial", c.Cluster.Advertise)
 	}
-	if (c.SMTP.TLSCert == "") != (c.SMTP.TLSKey == "") {
-		return errors.New("smtp.tls-cert and smtp.tls-key: one without the other")
+	if err := c.SMTP.complete(); err != nil {
+		return fmt.Errorf("smtp.%w", err)
 	}
 	return c.quantities()
 }

@@ -62,7 +62,7 @@ func (s *store) post(n int) {
 		Recipient: func(n int) string { return fmt.Sprintf("u%d@example.test", n%5) }, Size: func(n int) int { return 100 + n*997%20_000 }}
 	for _, m := range s.members {
 		if m != nil {
-			sender.Targets = append(sender.Targets, m.smtpAddr)
+			sender.Targets = append(sender.Targets, m.smtpAddrs[0])
 		}
 	}
 	sender.Run(s.ctx)

@@ -91,7 +91,7 @@ func issue(ca *pki.CA, csr []byte, id *Identity, now time.Time) (cert []byte, se
 
 // row is how the state knows this member.
 func (c Config) row(id mail.MemberID, serial string) fsm.Member {
-	return fsm.Member{ID: id, Name: c.Name, Site: c.Site, Addr: c.Cluster.Advertise, SMTP: c.SMTP.Listen, Host: c.Hostname, Serial: serial}
+	return fsm.Member{ID: id, Name: c.Name, Site: c.Site, Addr: c.Cluster.Advertise, SMTP: c.SMTP.mx(), Host: c.Hostname, Serial: serial}
 }
 
 // found carries out what Init left to do, on the first start: a Raft

@@ -1,12 +1,7 @@
 package member
 
 import (
-	"crypto/tls"
-	"fmt"
-	"net"
-	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"mailraft/deliver"
@@ -30,21 +25,11 @@ func (m *Member) openMail() error {
 	m.onClose(out.Close)
 	m.Deliver(transports, m.node.Lease())
 
-	cert := newCertificate(m.cfg.SMTP.TLSCert, m.cfg.SMTP.TLSKey)
-	if cert.certFile != "" && cert.config() == nil {
-		return fmt.Errorf("smtp.tls-cert %s and smtp.tls-key %s cannot be read as a certificate and its key", cert.certFile, cert.keyFile)
-	}
 	m.smtp = smtpd.New(smtpd.Config{Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
-		TLS: cert.config, SizeMax: func() int64 { return m.params.get().MessageSizeMax },
+		SizeMax:        func() int64 { return m.params.get().MessageSizeMax },
 		ConnectionsMax: m.cfg.SMTP.ConnectionsMax, ConnectionsPerClient: m.cfg.SMTP.ConnectionsPerClient, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
-	l, err := net.Listen("tcp", m.cfg.SMTP.Listen)
-	if err != nil {
-		return fmt.Errorf("open SMTP port: %w", err)
-	}
-	m.smtpAddr = l.Addr().String()
-	m.work.Go(func() { m.served("SMTP", m.smtp.Serve(l)) })
-	return nil
+	return m.openListeners()
 }
 
 // now is the state machine time that this member has applied.
@@ -76,38 +61,4 @@ func (m *Engine) newCopy(path string) bool {
 func (m *Engine) retain() time.Duration {
 	p := m.params.get()
 	return p.SafetyNetHoldTime + p.MessageExpirationTimeout
-}
-
-// certificate is the SMTP certificate, read again when its file changes.
-type certificate struct {
-	certFile, keyFile string
-
-	mu       sync.Mutex
-	modified time.Time
-	loaded   *tls.Config
-}
-
-func newCertificate(certFile, keyFile string) *certificate {
-	return &certificate{certFile: certFile, keyFile: keyFile}
-}
-
-// config is nil while there is no certificate: STARTTLS is not offered then. A
-// pair that cannot be read leaves the last good one in use.
-func (c *certificate) config() *tls.Config {
-	if c.certFile == "" {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	info, err := os.Stat(c.certFile)
-	if err != nil || info.ModTime().Equal(c.modified) {
-		return c.loaded
-	}
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		return c.loaded
-	}
-	c.modified = info.ModTime()
-	c.loaded = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	return c.loaded
 }

@@ -23,11 +23,12 @@ type Member struct {
 	*Engine
 	started time.Time
 
-	port     *port.Port
-	link     *link.Client
-	smtp     *smtpd.Server
-	smtpAddr string
-	httpAddr string
+	port         *port.Port
+	link         *link.Client
+	smtp         *smtpd.Server
+	smtpAddrs    []string // in the order of the listeners
+	certificates certificates
+	httpAddr     string
 }
 
 // hang is how long a log write may take before the process gives up: a leader
@@ -44,7 +45,7 @@ func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error)
 			os.Exit(ExitCode(err))
 		}
 	}
-	m := &Member{Engine: newEngine(c, nil, log, fatal), started: time.Now()}
+	m := &Member{Engine: newEngine(c, nil, log, fatal), started: time.Now(), certificates: certificates{log: log.Named("smtp")}}
 	defer func() {
 		if err != nil {
 			m.cancel()

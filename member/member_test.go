@@ -172,7 +172,7 @@ func (h *house) send(n int) {
 		Size:      func(n int) int { return 100 + n*9001%400_000 }}
 	for _, m := range h.members {
 		if m != nil {
-			s.Targets = append(s.Targets, m.smtpAddr)
+			s.Targets = append(s.Targets, m.smtpAddrs[0])
 		}
 	}
 	s.Run(h.ctx)

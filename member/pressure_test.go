@@ -90,7 +90,7 @@ func TestPressure(t *testing.T) {
 	h.propose(fsm.KindQueue, fsm.QueueChange{Key: "db/DB1", Suspend: true})
 	l := ledger.New()
 	post := func(ctx context.Context, n int) {
-		s := &ledger.Sender{Ledger: l, From: "s@example.org", Targets: []string{m.smtpAddr}, Count: n, Sessions: 1, Pause: 50 * time.Millisecond,
+		s := &ledger.Sender{Ledger: l, From: "s@example.org", Targets: []string{m.smtpAddrs[0]}, Count: n, Sessions: 1, Pause: 50 * time.Millisecond,
 			Recipient: func(int) string { return "u@example.test" }, Size: func(int) int { return 100 }}
 		s.Run(ctx)
 	}

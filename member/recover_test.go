@@ -26,7 +26,7 @@ func lastOfTwo(t *testing.T, messages int) (h *house, s *ledger.Sender) {
 	h = newHouse(t, 2)
 	h.propose(fsm.KindQueue, fsm.QueueChange{Suspend: true})
 	s = &ledger.Sender{Ledger: ledger.New(), From: "s@example.org", Count: messages, Sessions: 4, Pause: 50 * time.Millisecond,
-		Targets: []string{h.members[0].smtpAddr, h.members[1].smtpAddr}, Recipient: func(int) string { return "u@example.test" },
+		Targets: []string{h.members[0].smtpAddrs[0], h.members[1].smtpAddrs[0]}, Recipient: func(int) string { return "u@example.test" },
 		Size: func(n int) int { return 100 + n*9001%400_000 }}
 	s.Run(h.ctx)
 	h.stop(0)

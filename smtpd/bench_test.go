@@ -64,7 +64,7 @@ func BenchmarkReceive(b *testing.B) {
 				if kind == "stock/DATA" {
 					addr = stock(b)
 				} else {
-					_, addr, _ = start(b, Config{Hostname: "mx.example.org", Queue: discard{}, Directory: discard{}, Gate: discard{}})
+					_, addr = start(b, Config{Hostname: "mx.example.org", Queue: discard{}, Directory: discard{}, Gate: discard{}})
 				}
 				p := dial(b, addr)
 				p.SetDeadline(time.Time{})
@@ -90,7 +90,7 @@ func BenchmarkReceive(b *testing.B) {
 func BenchmarkIdleSessions(b *testing.B) {
 	const sessions = 2000
 	for b.Loop() {
-		_, addr, _ := start(b, Config{Hostname: "mx.example.org", Queue: discard{}, Directory: discard{}, Gate: discard{}})
+		_, addr := start(b, Config{Hostname: "mx.example.org", Queue: discard{}, Directory: discard{}, Gate: discard{}})
 		before := heap()
 		peers := make([]net.Conn, sessions)
 		for i := range peers {

@@ -37,7 +37,7 @@ func TestSmuggling(t *testing.T) {
 			q := &queue{}
 			cfg := testConfig(q)
 			cfg.Bare = bare
-			_, addr, _ := start(t, cfg)
+			_, addr := start(t, cfg)
 			clean := !strings.Contains(strings.NewReplacer("\r\n", "").Replace(tt.in), "\r") && !strings.Contains(strings.ReplaceAll(tt.in, "\r\n", ""), "\n")
 			for _, step := range []int{1, len(tt.in) + 5} {
 				p := dial(t, addr)
@@ -70,7 +70,7 @@ func TestSmuggling(t *testing.T) {
 // CR CR LF . CR LF ends a message, which go-smtp alone would miss.
 func TestEndAfterBareCR(t *testing.T) {
 	q := &queue{}
-	_, addr, _ := start(t, testConfig(q))
+	_, addr := start(t, testConfig(q))
 	p := dial(t, addr)
 	p.send(hello + envelope + "DATA\r\na\r\r\n.\r\nNOOP\r\n")
 	p.want("250", "250", "250", "354", "250 2.0.0 Ok: queued", "250")
@@ -92,7 +92,7 @@ func TestBareInChunks(t *testing.T) {
 		{[]string{"\r\n.\r\n", "x\r\n"}, "\r\n.\r\nx\r\n"},
 	} {
 		q := &queue{}
-		_, addr, _ := start(t, testConfig(q))
+		_, addr := start(t, testConfig(q))
 		p := dial(t, addr)
 		p.send(hello + envelope + bdat(len(tt.chunks[0]), "") + tt.chunks[0] + bdat(len(tt.chunks[1]), " last") + tt.chunks[1])
 		p.want("250", "250", "250", "250", "250 2.0.0 Ok: queued")
@@ -104,7 +104,7 @@ func TestBareInChunks(t *testing.T) {
 
 func TestLongLines(t *testing.T) {
 	q := &queue{}
-	_, addr, _ := start(t, testConfig(q))
+	_, addr := start(t, testConfig(q))
 	p := dial(t, addr)
 	p.send(hello)
 	p.want("250")

@@ -13,10 +13,11 @@ import (
 
 // client is what is known of a connection for as long as it lasts.
 type client struct {
-	session string // id in logs and in Received's comments
-	address string // as in Received: "192.0.2.1" or "IPv6:…"
-	since   time.Time
-	sender  string // of the transaction that is open, for the log
+	listener *Listener // that it came to
+	session  string    // id in logs and in Received's comments
+	address  string    // as in Received: "192.0.2.1" or "IPv6:…"
+	since    time.Time
+	sender   string // of the transaction that is open, for the log
 }
 
 var (
@@ -47,11 +48,11 @@ func (s *Server) admit(addr net.Addr) *mail.Reply {
 	return nil
 }
 
-// greet decides whether a connection gets its 220.
-func (s *Server) greet(c *wire.Conn) *mail.Reply {
-	cl := &client{session: s.newSessionID(), address: traceAddress(c.RemoteAddr()), since: time.Now()}
+// greet decides whether a connection to the listener d gets its 220.
+func (s *Server) greet(c *wire.Conn, d *Listener) *mail.Reply {
+	cl := &client{listener: d, session: s.newSessionID(), address: traceAddress(c.RemoteAddr()), since: time.Now()}
 	c.Owner = cl
-	s.log.Debug("connected", "session", cl.session, "remote", cl.address, "tls", c.TLS() != nil)
+	s.log.Debug("connected", "session", cl.session, "remote", cl.address, "role", d.Role.String(), "tls", c.TLS() != nil)
 	if err := s.ready(); err != nil {
 		c.Owner = refusedClient{cl}
 		return s.answer("connect", cl, err)

@@ -20,7 +20,7 @@ func TestCutAnywhere(t *testing.T) {
 		for _, how := range []string{"fin", "reset", "tls-notify", "tls-fin", "starttls-notify", "starttls-fin"} {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				q := &queue{}
-				s, plain, implicit := start(t, withTLS(testConfig(q)))
+				s, plain, implicit := startTLS(t, testConfig(q))
 				whole := 0
 				for n := range len(text) + 1 {
 					p := cutPeer(t, how, plain, implicit)
@@ -83,7 +83,7 @@ func (p *peer) leave(how string) (rest string) {
 // STARTTLS itself cut at every byte, and a handshake that is none.
 func TestCutStartTLS(t *testing.T) {
 	q := &queue{}
-	s, plain, _ := start(t, withTLS(testConfig(q)))
+	s, plain, _ := startTLS(t, testConfig(q))
 	const text = hello + "STARTTLS\r\n" + "\x16\x03\x01\x00\x05hello" + "MAIL FROM:<a@b>\r\n"
 	for n := range len(text) + 1 {
 		p := dial(t, plain)

@@ -147,19 +147,32 @@ func testConfig(q *queue) Config {
 	}
 }
 
-// start serves cfg on loopback, in clear text and with implicit TLS.
-func start(t testing.TB, cfg Config) (s *Server, plain, implicit string) {
+// start serves cfg on loopback, in clear text without STARTTLS.
+func start(t testing.TB, cfg Config) (s *Server, addr string) {
+	t.Helper()
+	s, addrs := serve(t, cfg, Listener{})
+	return s, addrs[0]
+}
+
+// startTLS serves cfg on loopback, with STARTTLS and with implicit TLS.
+func startTLS(t testing.TB, cfg Config) (s *Server, plain, implicit string) {
+	t.Helper()
+	s, addrs := serve(t, cfg, Listener{TLS: TLSMay, Certificate: serverTLS}, Listener{TLS: TLSImplicit, Certificate: serverTLS})
+	return s, addrs[0], addrs[1]
+}
+
+// serve serves cfg on loopback, with a port for each of the listeners.
+func serve(t testing.TB, cfg Config, listeners ...Listener) (s *Server, addrs []string) {
 	t.Helper()
 	s = New(cfg)
-	var addrs []string
-	for _, serve := range []func(net.Listener) error{s.Serve, s.ServeTLS} {
+	for _, d := range listeners {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		addrs = append(addrs, l.Addr().String())
 		done := make(chan error, 1)
-		go func() { done <- serve(l) }()
+		go func() { done <- s.Serve(l, d) }()
 		t.Cleanup(func() {
 			s.Close()
 			if err := <-done; err != nil && err != net.ErrClosed {
@@ -167,12 +180,7 @@ func start(t testing.TB, cfg Config) (s *Server, plain, implicit string) {
 			}
 		})
 	}
-	return s, addrs[0], addrs[1]
-}
-
-func withTLS(cfg Config) Config {
-	cfg.TLS = serverTLS
-	return cfg
+	return s, addrs
 }
 
 // peer is a client that says exactly what it is told to.

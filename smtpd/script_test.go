@@ -22,6 +22,7 @@ import (
 //	S: text      the next reply line begins with text; "closed": the connection ends
 //	S* code      the next reply, of any number of lines, has the code
 //	TLS          handshake
+//	L: role tls  before all others: the listener; without it mx may
 //	Q: what code enhanced text   from here the queue's begin, write, commit, the
 //	             directory's verify, the gate's ready answer so; nothing: no error
 //	M: sender -> recipients "body"   the next message in the queue; "none": there is none
@@ -43,10 +44,11 @@ func TestScripts(t *testing.T) {
 
 func runScript(t *testing.T, text string) {
 	q := &queue{}
-	_, addr, _ := start(t, withTLS(testConfig(q)))
-	s := &script{t: t, q: q, addr: addr}
+	s := &script{t: t, q: q}
+	_, addrs := serve(t, testConfig(q), s.listener(text))
+	s.addr = addrs[0]
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		if line == "" || line[0] == '#' {
+		if line == "" || line[0] == '#' || strings.HasPrefix(line, "L: ") {
 			continue
 		}
 		if err := s.step(line); err != nil {
@@ -61,6 +63,21 @@ type script struct {
 	addr string
 	p    *peer
 	got  []message
+}
+
+// listener is what an L: line says.
+func (s *script) listener(text string) Listener {
+	d := Listener{TLS: TLSMay, Certificate: serverTLS}
+	for line := range strings.SplitSeq(text, "\n") {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "L:" {
+			continue
+		}
+		if err := errors.Join(d.Role.UnmarshalText([]byte(f[1])), d.TLS.UnmarshalText([]byte(f[2]))); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return d
 }
 
 func (s *script) step(line string) error {

@@ -3,10 +3,8 @@ package smtpd
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -50,8 +48,7 @@ type Config struct {
 	Directory Directory
 	Gate      Gate
 
-	TLS     func() *tls.Config // asked for every connection; nil, or returning nil: no TLS
-	SizeMax func() int64       // message-size-max; nil or zero is no limit
+	SizeMax func() int64 // message-size-max; nil or zero is no limit
 
 	RecipientsMax        int // of a message; 0 is 1000
 	HopsMax              int // Received fields; 0 is 50
@@ -95,12 +92,10 @@ func New(cfg Config) *Server {
 	s.wire = wire.Config{
 		Domain:     cfg.Hostname,
 		Postmaster: cfg.DefaultDomain,
-		TLS:        cfg.TLS,
 		SizeMax:    cfg.SizeMax,
 		Bare:       cfg.Bare,
 		Timeouts:   cfg.Timeouts,
 		Admit:      s.admit,
-		Greet:      s.greet,
 		Refused:    s.refused,
 		Closed:     s.left,
 	}
@@ -132,28 +127,6 @@ func (cfg Config) withDefaults() Config {
 		cfg.Rand = rand.Reader
 	}
 	return cfg
-}
-
-// Serve answers connections of l, in clear text with STARTTLS, until Close.
-func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
-
-// ServeTLS answers connections of l that begin with TLS (RFC 8314 §3).
-func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
-
-func (s *Server) serve(l net.Listener, implicit bool) error {
-	wl := s.wire.Listen(l, implicit)
-	if !s.started(wl) {
-		l.Close()
-		return net.ErrClosed
-	}
-	defer s.serving.Done()
-	err := s.smtp.Serve(wl)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	return fmt.Errorf("serve SMTP on %s: %w", l.Addr(), err)
 }
 
 func (s *Server) started(l *wire.Listener) bool {

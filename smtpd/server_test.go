@@ -37,7 +37,7 @@ func TestForeignClient(t *testing.T) {
 		t.Skip("no python3")
 	}
 	q := &queue{}
-	_, plain, implicit := start(t, withTLS(testConfig(q)))
+	_, plain, implicit := startTLS(t, testConfig(q))
 	if out, err := exec.Command(python, "testdata/client.py", plain, implicit).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -53,7 +53,7 @@ func TestForeignClient(t *testing.T) {
 
 func TestRecipientLimit(t *testing.T) {
 	q := &queue{}
-	_, addr, _ := start(t, testConfig(q))
+	_, addr := start(t, testConfig(q))
 	p := dial(t, addr)
 	p.send(hello + "MAIL FROM:<a@b.example>\r\n")
 	p.want("250", "250")
@@ -88,7 +88,7 @@ func TestRecipientLimit(t *testing.T) {
 
 func TestTooManyErrors(t *testing.T) {
 	q := &queue{}
-	_, addr, _ := start(t, testConfig(q))
+	_, addr := start(t, testConfig(q))
 	for _, tt := range []struct {
 		cmd  string
 		want int // answered before the 421
@@ -115,7 +115,7 @@ func TestConnectionLimits(t *testing.T) {
 	q := &queue{}
 	cfg := testConfig(q)
 	cfg.ConnectionsMax = 3
-	s, addr, implicit := start(t, withTLS(cfg))
+	s, addr, implicit := startTLS(t, cfg)
 	first := dial(t, addr)
 	dial(t, addr)
 	p := dialRaw(t, implicit).secure()
@@ -133,7 +133,7 @@ func TestConnectionLimits(t *testing.T) {
 		}
 	}
 	cfg.ConnectionsMax, cfg.ConnectionsPerClient = 0, 1
-	_, addr, _ = start(t, cfg)
+	_, addr = start(t, cfg)
 	dial(t, addr)
 	dialRaw(t, addr).want("421 4.7.0 Too many connections from your address")
 }
@@ -142,7 +142,7 @@ func TestConnectionLimits(t *testing.T) {
 // are through; nothing new begins.
 func TestDrain(t *testing.T) {
 	q := &queue{hold: make(chan struct{}), committing: make(chan struct{}, 2)}
-	s, addr, _ := start(t, testConfig(q))
+	s, addr := start(t, testConfig(q))
 	idle, greeted, open, busy, chunks := dial(t, addr), dial(t, addr), dial(t, addr), dial(t, addr), dial(t, addr)
 	greeted.send(hello)
 	greeted.want("250")
@@ -211,7 +211,7 @@ func TestClose(t *testing.T) {
 			}
 			synctest.Wait()
 			s.Close()
-			if err := s.Serve(l); err == nil {
+			if err := s.Serve(l, Listener{}); err == nil {
 				t.Error("serves after Close")
 			}
 		})
@@ -221,7 +221,7 @@ func TestClose(t *testing.T) {
 // A client that is gone before it hears the 250 changes nothing.
 func TestGoneDuringCommit(t *testing.T) {
 	q := &queue{hold: make(chan struct{}), committing: make(chan struct{}, 1)}
-	s, addr, _ := start(t, testConfig(q))
+	s, addr := start(t, testConfig(q))
 	p := dial(t, addr)
 	p.send(hello + envelope + "DATA\r\nx\r\n.\r\n")
 	p.want("250", "250", "250", "354")
@@ -239,7 +239,7 @@ func TestGoneDuringCommit(t *testing.T) {
 // A fault of ours is temporary for the client, and ends its connection only.
 func TestPanic(t *testing.T) {
 	q := &queue{panics: true}
-	s, addr, _ := start(t, testConfig(q))
+	s, addr := start(t, testConfig(q))
 	p := dial(t, addr)
 	p.send(hello + envelope + "DATA\r\n")
 	p.want("250", "250", "250", "354")
@@ -258,7 +258,7 @@ func TestTraceAndLog(t *testing.T) {
 	var log bytes.Buffer
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Debug})
 	cfg.Rand = strings.NewReader("12345678abcdefgh")
-	s, addr, _ := start(t, cfg)
+	s, addr := start(t, cfg)
 	p := dial(t, addr)
 	p.send("EHLO client\xff.example\r\n" + envelope + "DATA\r\nMessage-ID: <m@b>\r\nSecret: body\r\n.\r\nNOSUCH\r\n")
 	p.want("250", "250", "250", "354", "250", "500")

@@ -49,7 +49,7 @@ func virtual(t *testing.T, q *queue, f func(t *testing.T, s *Server, l *pipes)) 
 		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		s := New(testConfig(q))
 		served := make(chan error)
-		go func() { served <- s.Serve(l) }()
+		go func() { served <- s.Serve(l, Listener{}) }()
 		f(t, s, l)
 		s.Close()
 		<-served

@@ -16,6 +16,7 @@ var (
 	replyLong     = mail.Replyf(500, "5.5.2", "Command line too long")
 	replyFraming  = mail.Replyf(500, "5.5.2", "Bare CR, bare LF or NUL in command, closing connection")
 	replyUnknown  = mail.Replyf(500, "5.5.2", "Command not recognized")
+	replyTLS      = mail.Replyf(530, "5.7.0", "Must issue a STARTTLS command first")
 	replyHello    = mail.Replyf(503, "5.5.1", "Send EHLO first")
 	replyChunk    = mail.Replyf(501, "5.5.4", "Malformed BDAT, closing connection")
 	replyCommands = mail.Replyf(421, "4.7.0", "Too many commands without a message, closing connection")
@@ -24,12 +25,14 @@ var (
 	replyEarly    = mail.Replyf(421, "4.5.0", "Message sent without waiting for 354, closing connection")
 )
 
-// verbs are the commands that there are: which need an EHLO before them, and
-// which can be said for ever without coming nearer to a message.
-var verbs = map[string]struct{ hello, idle bool }{
+// verbs are the commands that there are: which need an EHLO before them, which
+// can be said for ever without coming nearer to a message, and which are about
+// mail, so that they are refused in clear text where TLS is required (RFC 3207
+// §4; BDAT is out of order without the MAIL that was refused).
+var verbs = map[string]struct{ hello, idle, mail bool }{
 	"EHLO": {idle: true}, "HELO": {idle: true}, "NOOP": {idle: true}, "RSET": {idle: true}, "QUIT": {},
-	"VRFY": {idle: true}, "EXPN": {idle: true}, "HELP": {idle: true}, "STARTTLS": {idle: true},
-	"MAIL": {hello: true, idle: true}, "RCPT": {hello: true}, "DATA": {hello: true}, "BDAT": {hello: true},
+	"VRFY": {idle: true, mail: true}, "EXPN": {idle: true, mail: true}, "HELP": {idle: true}, "STARTTLS": {idle: true},
+	"MAIL": {hello: true, idle: true, mail: true}, "RCPT": {hello: true, mail: true}, "DATA": {hello: true, mail: true}, "BDAT": {hello: true},
 }
 
 func (c *Conn) setVerb(verb, text string) { c.verb, c.text = verb, text }
@@ -111,6 +114,10 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 	}
 	if known.hello && c.hello == "" && verb != "BDAT" {
 		c.reply(replyHello)
+		return false, nil
+	}
+	if known.mail && c.cfg.TLSRequired && c.tls == nil {
+		c.reply(replyTLS)
 		return false, nil
 	}
 	switch verb {

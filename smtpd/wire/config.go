@@ -46,10 +46,12 @@ type Config struct {
 	Domain     string             // our name, first word of the EHLO reply
 	Postmaster string             // domain for RCPT TO:<postmaster>
 	TLS        func() *tls.Config // nil, or returning nil: no STARTTLS
-	Hide       []string           // EHLO keywords of go-smtp that are not offered
-	SizeMax    func() int64       // largest message; nil or zero is no limit
-	Bare       Bare
-	Timeouts   Timeouts
+	// TLSRequired: what has to do with mail is refused in clear text.
+	TLSRequired bool
+	Hide        []string     // EHLO keywords of go-smtp that are not offered
+	SizeMax     func() int64 // largest message; nil or zero is no limit
+	Bare        Bare
+	Timeouts    Timeouts
 	// RateMin is how many bytes a second a message must bring on average, after
 	// a first Timeouts.Block; 0 is 100, negative none.
 	RateMin     int64

@@ -49,6 +49,9 @@ func (c *Conn) startTLS(arg string) (ready bool, err error) {
 	case c.tls != nil:
 		c.reply(mail.Replyf(503, "5.5.1", "TLS is already on"))
 		return false, nil
+	case cfg == nil && c.cfg.TLS != nil: // RFC 3207 §4
+		c.reply(mail.Replyf(454, "4.7.0", "TLS is not available at the moment, try again later"))
+		return false, nil
 	case cfg == nil:
 		c.reply(mail.Replyf(502, "5.5.1", "STARTTLS is not offered"))
 		return false, nil

@@ -1,0 +1,127 @@
+package member
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"mailraft/smtpd"
+)
+
+// Listener is a port that takes mail.
+type Listener struct {
+	Listen  string `toml:"listen"`
+	Role    string `toml:"role"`     // mx, submission, internal
+	TLS     string `toml:"tls"`      // off, may, required, implicit; default: required for submission, else may if there is a certificate
+	TLSCert string `toml:"tls-cert"` // default: that of [smtp]
+	TLSKey  string `toml:"tls-key"`
+
+	role smtpd.Role
+	tls  smtpd.TLSPolicy
+}
+
+// mx is where mail for our domains is taken, for people and for front ends.
+func (c *SMTP) mx() string {
+	for _, l := range c.listeners {
+		if l.role == smtpd.MX {
+			return l.Listen
+		}
+	}
+	return c.listeners[0].Listen
+}
+
+// complete fills in defaults, and names the first key that cannot stand.
+func (c *SMTP) complete() error {
+	if len(c.Listeners) == 0 {
+		setDefault(&c.Listen, "127.0.0.1:2525")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("tls-cert and smtp.tls-key: one without the other")
+	}
+	c.listeners = slices.Clone(c.Listeners)
+	if c.Listen != "" {
+		c.listeners = slices.Insert(c.listeners, 0, Listener{Listen: c.Listen, Role: smtpd.MX.String()})
+	}
+	for i := range c.listeners {
+		if err := c.listeners[i].complete(c); err != nil {
+			return fmt.Errorf("listener: %q: %w", c.listeners[i].Listen, err)
+		}
+	}
+	return nil
+}
+
+func (l *Listener) complete(c *SMTP) error {
+	if _, _, err := net.SplitHostPort(l.Listen); err != nil {
+		return errors.New("listen: want host:port")
+	}
+	if err := l.role.UnmarshalText([]byte(l.Role)); err != nil {
+		return fmt.Errorf("role: %w", err)
+	}
+	if (l.TLSCert == "") != (l.TLSKey == "") {
+		return errors.New("tls-cert and tls-key: one without the other")
+	}
+	l.TLSCert, l.TLSKey = cmp.Or(l.TLSCert, c.TLSCert), cmp.Or(l.TLSKey, c.TLSKey)
+	policy := smtpd.TLSOff
+	switch {
+	case l.role == smtpd.Submission:
+		policy = smtpd.TLSRequired
+	case l.TLSCert != "":
+		policy = smtpd.TLSMay
+	}
+	setDefault(&l.TLS, policy.String())
+	if err := l.tls.UnmarshalText([]byte(l.TLS)); err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	switch {
+	case l.tls != smtpd.TLSOff && l.TLSCert == "":
+		return fmt.Errorf("tls: %s needs tls-cert and tls-key, here or in [smtp]", l.TLS)
+	case l.role == smtpd.Submission && l.tls < smtpd.TLSRequired:
+		return fmt.Errorf("tls: %s lets a password be sent in clear text; want required or implicit for submission", l.TLS)
+	}
+	return nil
+}
+
+// openListeners opens every port before the first is served: a member that
+// cannot have one does not start.
+func (m *Member) openListeners() error {
+	type port struct {
+		net.Listener
+		says smtpd.Listener
+	}
+	var ports []port
+	for _, l := range m.cfg.SMTP.listeners {
+		d, err := m.describe(l)
+		if err == nil {
+			var nl net.Listener
+			if nl, err = net.Listen("tcp", l.Listen); err == nil {
+				ports = append(ports, port{nl, d})
+				continue
+			}
+		}
+		for _, p := range ports {
+			p.Close()
+		}
+		return fmt.Errorf("open SMTP port: %w", err)
+	}
+	for _, p := range ports {
+		m.smtpAddrs = append(m.smtpAddrs, p.Addr().String())
+		m.work.Go(func() { m.served("SMTP", m.smtp.Serve(p, p.says)) })
+	}
+	return nil
+}
+
+// describe is a listener as smtpd wants it.
+func (m *Member) describe(l Listener) (smtpd.Listener, error) {
+	d := smtpd.Listener{Role: l.role, TLS: l.tls}
+	if l.tls == smtpd.TLSOff {
+		return d, nil
+	}
+	cert, err := m.certificates.get(l.TLSCert, l.TLSKey)
+	if err != nil {
+		return d, err
+	}
+	d.Certificate = cert.config
+	return d, nil
+}

@@ -1,0 +1,130 @@
+package member
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func TestListenerConfig(t *testing.T) {
+	const tls = "\ntls-cert = \"c\"\ntls-key = \"k\"\n"
+	for _, c := range []struct{ name, smtp, want string }{
+		{"nothing", ``, "127.0.0.1:2525 mx off"},
+		{"the short form", `listen = "127.0.0.1:25"`, "127.0.0.1:25 mx off"},
+		{"with a certificate", `listen = "127.0.0.1:25"` + tls, "127.0.0.1:25 mx may"},
+		{"tables alone", tls + "[[smtp.listener]]\nlisten = \"127.0.0.1:587\"\nrole = \"submission\"\n[[smtp.listener]]\nlisten = \"127.0.0.1:465\"\nrole = \"submission\"\ntls = \"implicit\"",
+			"127.0.0.1:587 submission required, 127.0.0.1:465 submission implicit"},
+		{"both", "listen = \"127.0.0.1:25\"\n[[smtp.listener]]\nlisten = \"127.0.0.1:26\"\nrole = \"internal\"", "127.0.0.1:25 mx off, 127.0.0.1:26 internal off"},
+		{"its own certificate", "[[smtp.listener]]\nlisten = \"127.0.0.1:25\"\nrole = \"mx\"" + tls, "127.0.0.1:25 mx may"},
+		{"no port", `listen = "127.0.0.1"`, `smtp.listener: "127.0.0.1": listen: want host:port`},
+		{"no role", "[[smtp.listener]]\nlisten = \"127.0.0.1:25\"", `smtp.listener: "127.0.0.1:25": role: "" is none of mx, submission and internal`},
+		{"no such policy", "[[smtp.listener]]\nlisten = \"127.0.0.1:25\"\nrole = \"mx\"\ntls = \"maybe\"", `tls: "maybe" is none of off, may, required and implicit`},
+		{"no certificate", "[[smtp.listener]]\nlisten = \"127.0.0.1:587\"\nrole = \"submission\"", `tls: required needs tls-cert and tls-key, here or in [smtp]`},
+		{"passwords in clear text", tls + "[[smtp.listener]]\nlisten = \"127.0.0.1:587\"\nrole = \"submission\"\ntls = \"may\"", `want required or implicit for submission`},
+		{"half a certificate", "[[smtp.listener]]\nlisten = \"127.0.0.1:587\"\nrole = \"mx\"\ntls-key = \"k\"", `tls-cert and tls-key: one without the other`},
+		{"half a certificate in [smtp]", `tls-key = "k"`, `smtp.tls-cert and smtp.tls-key: one without the other`},
+		{"no such key", "[[smtp.listener]]\nlisten = \"127.0.0.1:25\"\nrole = \"mx\"\nport = 3", `unknown key "smtp.listener.port"`},
+	} {
+		file := filepath.Join(t.TempDir(), "mailraft.toml")
+		text := "name = \"m1\"\nhostname = \"m1.example.test\"\ndir = \"/nowhere\"\n[cluster]\nlisten = \"127.0.0.1:7000\"\n[smtp]\n" + c.smtp + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Load(file)
+		var got []string
+		for _, l := range cfg.SMTP.listeners {
+			got = append(got, strings.Join([]string{l.Listen, l.role.String(), l.tls.String()}, " "))
+		}
+		if err != nil {
+			got = []string{err.Error()}
+		}
+		if s := strings.Join(got, ", "); s != c.want && (err == nil || !strings.HasSuffix(s, c.want)) {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, s, c.want)
+		}
+	}
+}
+
+// pair writes a certificate and its key.
+func pair(t *testing.T, dir string, serial int64, until time.Time) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "mx"}, NotBefore: until.Add(-time.Hour), NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	write(t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	write(t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	return certFile, keyFile
+}
+
+func write(t *testing.T, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A certificate is read again when its files change; one that is no good
+// leaves the one before in use, and is told once.
+func TestCertificateReread(t *testing.T) {
+	dir, until := t.TempDir(), time.Now().Add(time.Hour).Truncate(time.Second)
+	var log bytes.Buffer
+	s := &certificates{log: hclog.New(&hclog.LoggerOptions{Output: &log})}
+	if _, err := s.get(filepath.Join(dir, "none"), filepath.Join(dir, "none")); err == nil {
+		t.Fatal("read a certificate that is not there")
+	}
+	cert, key := pair(t, dir, 1, until)
+	c, err := s.get(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.get(cert, key); err != nil || again != c || len(s.all()) != 1 {
+		t.Error("the same files are another certificate", err)
+	}
+	shows := func(serial int64) {
+		t.Helper()
+		if got := c.config().Certificates[0].Leaf.SerialNumber.Int64(); got != serial {
+			t.Errorf("shows certificate %d, want %d", got, serial)
+		}
+	}
+	shows(1)
+	pair(t, dir, 2, until.Add(time.Hour))
+	shows(2)
+	if !c.ends().Equal(until.Add(time.Hour)) {
+		t.Errorf("ends %s", c.ends())
+	}
+	write(t, cert, []byte("nonsense"))
+	shows(2)
+	shows(2)
+	if n := strings.Count(log.String(), "the new SMTP certificate is no good"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, &log)
+	}
+	os.Remove(key)
+	shows(2)
+	pair(t, dir, 3, until)
+	shows(3)
+}

@@ -1,0 +1,100 @@
+package smtpd
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+
+	"mailraft/mail"
+	"mailraft/smtpd/wire"
+)
+
+// Listener says what a port is for, and how its clients are dealt with.
+type Listener struct {
+	Role Role
+	TLS  TLSPolicy
+
+	// Certificate is asked for every connection, and must not be nil unless TLS
+	// is off. While it returns nil there is no TLS.
+	Certificate func() *tls.Config
+}
+
+// Role is what a listener is for.
+type Role int
+
+// The roles.
+const (
+	MX         Role = iota // port 25: mail for our domains, from anyone
+	Submission             // ports 587 and 465 (RFC 6409, RFC 8314): mail from our users
+	Internal               // mail from servers of our own
+)
+
+var roles = []string{"mx", "submission", "internal"}
+
+// String is the role in lower case.
+func (r Role) String() string { return roles[r] }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Role) UnmarshalText(b []byte) error {
+	i := slices.Index(roles, string(b))
+	if i < 0 {
+		return fmt.Errorf("%q is none of mx, submission and internal", b)
+	}
+	*r = Role(i)
+	return nil
+}
+
+// TLSPolicy is what a listener asks of its clients. TLS is 1.2 or newer.
+type TLSPolicy int
+
+// The policies.
+const (
+	TLSOff      TLSPolicy = iota // STARTTLS is not offered
+	TLSMay                       // it is offered
+	TLSRequired                  // and no mail is taken before it (RFC 3207 §4)
+	TLSImplicit                  // TLS from the first byte on (RFC 8314 §3)
+)
+
+var tlsPolicies = []string{"off", "may", "required", "implicit"}
+
+// String is the policy in lower case.
+func (p TLSPolicy) String() string { return tlsPolicies[p] }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *TLSPolicy) UnmarshalText(b []byte) error {
+	i := slices.Index(tlsPolicies, string(b))
+	if i < 0 {
+		return fmt.Errorf("%q is none of off, may, required and implicit", b)
+	}
+	*p = TLSPolicy(i)
+	return nil
+}
+
+// Serve answers connections of l, as d says, until Close.
+func (s *Server) Serve(l net.Listener, d Listener) error {
+	wl := s.wireConfig(d).Listen(l, d.TLS == TLSImplicit)
+	if !s.started(wl) {
+		l.Close()
+		return net.ErrClosed
+	}
+	defer s.serving.Done()
+	err := s.smtp.Serve(wl)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	return fmt.Errorf("serve SMTP on %s: %w", l.Addr(), err)
+}
+
+// wireConfig is what the connections of a listener are made with.
+func (s *Server) wireConfig(d Listener) wire.Config {
+	cfg := s.wire
+	if d.TLS != TLSOff {
+		cfg.TLS = d.Certificate
+	}
+	cfg.TLSRequired = d.TLS == TLSRequired
+	cfg.Greet = func(c *wire.Conn) *mail.Reply { return s.greet(c, &d) }
+	return cfg
+}
