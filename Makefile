@@ -24,7 +24,7 @@ lint:
 
 # Scenarios with the real binary, swaks and Dovecot (LMTP, Sieve, IMAP).
 e2e:
-	go test -tags e2e -v -count=1 -timeout 15m $(E2E)
+	go test -tags e2e -v -count=1 -parallel 5 -timeout 15m $(E2E)
 
 # Members in virtual time while disks, networks and clocks fail; for longer:
 # make soak SOAKTIME=8h. A seed that fails says how to run it again.

@@ -44,6 +44,7 @@ func (b *boundary) renewed(n int) {
 // more while a member is away for all of it: it is refused, told why, and joins
 // anew.
 func TestCARotate(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	s := b.sender(0, 4, 20*time.Millisecond)
 	stop := b.load(s)

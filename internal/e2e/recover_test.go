@@ -117,6 +117,7 @@ func TestRecover(t *testing.T) {
 // A member is dead, and content with it that another copy of was damaged: the
 // voters cannot be changed before it is given up by name. Nothing is bounced.
 func TestRemoveDead(t *testing.T) {
+	t.Parallel()
 	b := start(t, 3*time.Minute, nil)
 	b.cli("queue", "suspend", "--all")
 	dead, hurt, away := b.Members[0], b.Members[1], b.Members[2]
