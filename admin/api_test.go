@@ -231,6 +231,7 @@ func TestShowAndTrack(t *testing.T) {
 			t.Errorf("raw=%q: %q %v", raw, got, err)
 		}
 	}
+	b.showFiltered(c)
 	net := get[List[Delivery]](t, c, "/v1/safetynet", "recipient", "bob@*").Items
 	if len(net) != 1 || net[0].ID != delivered || net[0].Expires != net[0].Delivered.Add(48*time.Hour) {
 		t.Errorf("safety net: %+v", net)
@@ -238,6 +239,33 @@ func TestShowAndTrack(t *testing.T) {
 	sums := get[List[SafetyNetSum]](t, c, "/v1/safetynet/summary").Items
 	if len(sums) != 1 || sums[0].Deliveries != 2 || sums[0].Bytes != 2000 || sums[0].HoldTime != "2d" {
 		t.Errorf("safety net summary: %+v", sums)
+	}
+}
+
+// showFiltered looks at a message that filters changed and set aside.
+func (b *boundary) showFiltered(c *Client) {
+	b.t.Helper()
+	b.bytes[mail.ContentID{15: 9}] = "Subject: x\r\n\r\nbody\r\n"
+	id := b.must(fsm.KindAccept, fsm.Accept{Submission: mail.Submission{
+		Content:  mail.Content{ID: mail.ContentID{15: 9}, Size: 20, NotAfter: b.now.Add(10 * time.Minute)},
+		Envelope: mail.Envelope{Recipients: []string{"eve@example.test"}}, Primary: m1, Holders: []mail.MemberID{m1, m2},
+		Overlay:    &mail.Overlay{Edits: []mail.Edit{{At: 1, Text: "X-Spam: yes\r\nX-Score: 9\r\n"}}, Grown: 25},
+		Quarantine: "looks odd", Filtered: []string{"rspamd: 2 header changes"},
+	}}).ID
+	m := get[OneMessage](b.t, c, "/v1/messages/"+id.String())
+	if m.State != StateSuspended || m.Reason != "quarantine: looks odd" || m.Detail.Quarantine != "looks odd" || m.Detail.Changes != 2 {
+		b.t.Errorf("got %+v %+v", m.Message, m.Detail)
+	}
+	if list := get[List[Message]](b.t, c, "/v1/messages", "reason_match", "odd").Items; len(list) != 1 || list[0].ID != id {
+		b.t.Errorf("by its reason: %+v", list)
+	}
+	body, err := c.Open(b.t.Context(), "/v1/messages/"+id.String()+"/content", nil, "*/*")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer body.Close()
+	if got, err := io.ReadAll(body); err != nil || !strings.HasSuffix(string(got), "\r\nSubject: x\r\nX-Spam: yes\r\nX-Score: 9\r\n\r\nbody\r\n") {
+		b.t.Errorf("content %q, %v", got, err)
 	}
 }
 

@@ -23,7 +23,7 @@ var FilterNames = []string{"id", "sender", "recipient", "message_id", "database"
 const (
 	StateReady     = "ready"               // an attempt is due
 	StateDeferred  = "deferred"            // tried, and waiting for the next attempt
-	StateSuspended = "suspended"           // by an operator
+	StateSuspended = "suspended"           // by an operator, or by a filter (quarantine)
 	StateWaiting   = "waiting-for-content" // its owner is down and nobody up has the content
 	StateExpanding = "expanding"           // a large group is being expanded
 	StateSafetyNet = "safety-net"          // every recipient is finished
@@ -195,7 +195,7 @@ func (f *Filter) match(m *fsm.Message, names names, now mail.Time) bool {
 		f.member != "" && !names.is(m.Primary, f.member) && !names.is(m.Shadow, f.member):
 		return false
 	}
-	return f.matchState(m, now) && f.matchRecipients(m)
+	return f.matchState(m, now) && (f.matchRecipients(m) || f.quarantined(m))
 }
 
 func (f *Filter) matchState(m *fsm.Message, now mail.Time) bool {
@@ -233,6 +233,17 @@ func (f *Filter) matchRecipients(m *fsm.Message) bool {
 		return true
 	}
 	return slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return f.matchRecipient(&r) })
+}
+
+// quarantined: the reason that was asked for may be a filter's, which is of the
+// message as a whole.
+func (f *Filter) quarantined(m *fsm.Message) bool {
+	if f.reason == nil || m.Quarantine == "" || !f.reason.MatchString("quarantine: "+m.Quarantine) {
+		return false
+	}
+	rest := *f
+	rest.reason = nil
+	return rest.matchRecipients(m)
 }
 
 func (f *Filter) matchRecipient(r *fsm.Recipient) bool {

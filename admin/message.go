@@ -25,7 +25,7 @@ type Message struct {
 	RecipientsTotal int            `json:"recipients_total"`
 	RecipientsDone  int            `json:"recipients_done"`
 	FirstRecipient  string         `json:"first_recipient,omitempty"`
-	Reason          string         `json:"reason,omitempty"`  // last word about a recipient that is not delivered
+	Reason          string         `json:"reason,omitempty"`  // last word about a recipient that is not delivered; why it is in quarantine
 	Origin          mail.ID        `json:"origin,omitzero"`   // a non-delivery report: of which message; a resubmission: the message that was accepted
 	Request         string         `json:"request,omitempty"` // a resubmission: the request that it was made for
 	Parent          mail.ID        `json:"parent,omitzero"`   // a piece of a message to a large group
@@ -42,6 +42,8 @@ type MessageDetail struct {
 	Client      string         `json:"client,omitempty"` // address that it came from
 	Helo        string         `json:"helo,omitempty"`
 	Session     string         `json:"session,omitempty"`
+	Quarantine  string         `json:"quarantine,omitempty"`     // a filter had it set aside, and why
+	Changes     int            `json:"header_changes,omitempty"` // fields of its header that filters added, changed or removed
 	Envelope    []string       `json:"envelope_recipients"`
 	Holders     []string       `json:"holders"`                  // who had the content when it was accepted
 	Resubmitted []mail.ID      `json:"resubmitted_as,omitempty"` // the messages that were made of it from the Safety Net
@@ -156,6 +158,9 @@ func viewMessage(m *fsm.Message, n names, now mail.Time) Message {
 			v.Reason = r.Reply.String()
 		}
 	}
+	if m.Quarantine != "" {
+		v.Reason = "quarantine: " + m.Quarantine
+	}
 	return v
 }
 
@@ -166,6 +171,7 @@ func viewDetail(v *fsm.View, m *fsm.Message, n names) *MessageDetail {
 		Envelope: m.Envelope.Recipients, Holders: n.all(m.Holders),
 		Recipients: []Recipient{}, Events: viewEvents(m, n),
 	}
+	d.Quarantine, d.Changes = m.Quarantine, m.Overlay.Changes()
 	for x := range v.Resubmissions(m.ID) {
 		d.Resubmitted = append(d.Resubmitted, x.ID)
 	}

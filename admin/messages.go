@@ -76,8 +76,9 @@ func pathMessage(r *http.Request, v *fsm.View) (*fsm.Message, error) {
 	return m, nil
 }
 
-// getContent is the content as it is delivered, with our Received field laid
-// over; raw=true gives the bytes as they were received.
+// getContent is the content as it is delivered, with what filters changed in
+// the header and our Received field laid over; raw=true gives the bytes as they
+// were received.
 func (s *Server) getContent(w http.ResponseWriter, r *http.Request) {
 	v, as := s.view()
 	m, err := pathMessage(r, v)
@@ -93,13 +94,14 @@ func (s *Server) getContent(w http.ResponseWriter, r *http.Request) {
 	}
 	defer c.Close()
 	top := m.Trace.Received(m.ID, m.Accepted, m.Envelope.Recipients)
+	o := m.Overlay
 	if flag(r.URL.Query(), "raw") {
-		top = nil
+		top, o = nil, nil
 	}
 	w.Header().Set(HeaderIndex, strconv.FormatUint(as.Index, 10))
 	w.Header().Set("Content-Type", "message/rfc822")
-	w.Header().Set("Content-Length", strconv.FormatInt(int64(len(top))+m.Content.Size, 10))
-	if _, err := io.Copy(w, io.MultiReader(bytes.NewReader(top), c)); err != nil {
+	w.Header().Set("Content-Length", strconv.FormatInt(int64(len(top))+o.Size(m.Content.Size), 10))
+	if _, err := io.Copy(w, io.MultiReader(bytes.NewReader(top), o.Over(c))); err != nil {
 		s.Logger.Warn("content was not sent whole", "id", m.ID, "error", err)
 		panic(http.ErrAbortHandler)
 	}

@@ -102,7 +102,7 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 	}
 	a := &Attempt{
 		Job:   *j,
-		Open:  func() (io.ReadSeekCloser, error) { return d.Source.Open(j.Content.ID) },
+		Open:  func() (io.ReadSeekCloser, error) { return d.message(j) },
 		Final: func() error { return d.final(f) },
 	}
 	answers = t.Deliver(f.ctx, a)
@@ -110,6 +110,19 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 		return same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients)))
 	}
 	return answers
+}
+
+// message reads the message of a job: its content, and over that what filters
+// changed in the header.
+func (d *Deliverer) message(j *Job) (io.ReadSeekCloser, error) {
+	r, err := d.Source.Open(j.Content.ID)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{j.Overlay.Over(r), r}, nil
 }
 
 func refused(j *Job) []Answer {

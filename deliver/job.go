@@ -37,6 +37,7 @@ type Job struct {
 	EnvelopeID  string // ENVID (RFC 3461 §4.4); may be empty
 	Trace       mail.Trace
 	Fields      mail.Fields
+	Overlay     *mail.Overlay // what filters changed in the header; nil: nothing
 	Accepted    mail.Time
 	Expires     mail.Time
 	Destination Destination
@@ -103,7 +104,8 @@ type Lease interface {
 // Attempt is a job on its way through a Transport.
 type Attempt struct {
 	Job
-	// Open reads the stored content from its beginning.
+	// Open reads the content from its beginning, with the changed header of the
+	// job laid over it: Overlay.Size says how long that is.
 	Open func() (io.ReadSeekCloser, error)
 	// Final is called immediately before the step that hands the message
 	// over for good (the final dot, the link into new/). If it fails the

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -192,6 +193,39 @@ func TestFailureTellsSender(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What filters changed in a header is in what is delivered and in what the
+// sender gets back; the transport learns how long the message is with it.
+func TestOverlayIsDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var got []byte
+		w.deliver = func(_ context.Context, a *Attempt) []Answer {
+			r, err := a.Open()
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			defer r.Close()
+			got, _ = io.ReadAll(r)
+			if want := a.Overlay.Size(int64(len("Subject: hello\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n"))); int64(len(got)) != want {
+				t.Errorf("%d bytes, %d were announced", len(got), want)
+			}
+			return reply(a, 550, "5.1.1")
+		}
+		w.add("db", 1, func(j *Job) {
+			j.Overlay = &mail.Overlay{Edits: []mail.Edit{{Drop: true, Text: "Subject: [spam] hello\r\n"}}, Grown: 7}
+		})
+		w.start(t)
+		rest(time.Second)
+		if string(got) != "Subject: [spam] hello\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n" {
+			t.Errorf("delivered %q", got)
+		}
+		if len(w.texts) != 1 || !strings.Contains(w.texts[0], "Subject: [spam] hello\r\nMessage-ID") {
+			t.Errorf("reported %q", w.texts)
+		}
+	})
 }
 
 // A recipient is not given up while its sender cannot be told.

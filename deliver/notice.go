@@ -34,7 +34,7 @@ func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err erro
 		return nil
 	}
 	n.To = sender.String()
-	if r, err := d.Source.Open(j.Content.ID); err != nil {
+	if r, err := d.message(j); err != nil {
 		// Better a report without the header than none at all.
 		d.Logger.Warn("header of a failed message cannot be read", "id", j.ID, "error", err)
 	} else {

@@ -66,6 +66,9 @@ func checkShape(s mail.Submission) *mail.Reply {
 	case n > recipientsPerRow:
 		return mail.Replyf(452, "4.5.3", "%d recipients; at most %d in one message", n, recipientsPerRow)
 	}
+	if err := s.Overlay.Check(); err != nil {
+		return mail.Replyf(451, "4.3.0", "what a filter changed cannot be kept: %v", err)
+	}
 	return nil
 }
 
@@ -112,6 +115,7 @@ func (t *tx) enqueue(s mail.Submission, a admission, origin mail.ID) mail.ID {
 	e.Primary, e.Shadow, e.Holders, e.Marked, e.Origin = s.Primary, a.shadow, s.Holders, a.marked, origin
 	e.note(Event{Kind: EventReceive, At: t.now(), Member: s.Primary, Text: s.Trace.Address})
 	t.noteShadow(e.Message)
+	t.filtered(e.Message, s)
 	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, recipientsPerRow)
 	t.addRecipients(e.Message, now)
 	if len(rest) > 0 {
@@ -119,6 +123,22 @@ func (t *tx) enqueue(s mail.Submission, a admission, origin mail.ID) mail.ID {
 	}
 	t.save(e)
 	return e.ID
+}
+
+// filteredMax is how many lines a history takes of what filters did.
+const filteredMax = 8
+
+// filtered takes over what filters made of a submission.
+func (t *tx) filtered(m *Message, s mail.Submission) {
+	m.Overlay = s.Overlay
+	for _, text := range s.Filtered[:min(len(s.Filtered), filteredMax)] {
+		m.note(Event{Kind: EventFilter, At: t.now(), Member: m.Primary, Text: text})
+	}
+	if s.Quarantine == "" {
+		return
+	}
+	m.Suspended, m.Quarantine = true, short(s.Quarantine)
+	m.note(Event{Kind: EventQuarantine, At: t.now(), Member: m.Primary, Text: m.Quarantine})
 }
 
 func (t *tx) noteShadow(m *Message) {

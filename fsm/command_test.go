@@ -208,6 +208,13 @@ func (s *script) upload(a args) string {
 		sub.Envelope.Recipients = nil
 	}
 	sub.Fields.MessageID = a.get("message-id", "")
+	if add := a.get("add-field", ""); add != "" {
+		sub.Overlay = &mail.Overlay{Edits: []mail.Edit{{Text: add + "\r\n"}, {At: 2, Drop: true}}}
+	}
+	sub.Quarantine = a.get("quarantine", "")
+	if f := a.get("filtered", ""); f != "" {
+		sub.Filtered = strings.Split(f, ";")
+	}
 	s.subs[name] = sub
 	return ""
 }

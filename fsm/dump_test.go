@@ -67,7 +67,7 @@ func (s *script) line(m *Message) string {
 	for _, f := range []struct {
 		word string
 		set  bool
-	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"given-up", m.GivenUp}, {"suspended", m.Suspended}, {"held", m.Held},
+	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"given-up", m.GivenUp}, {"suspended", m.Suspended}, {fmt.Sprintf("quarantine=%q", m.Quarantine), m.Quarantine != ""}, {"overlay=" + overlay(m), m.Overlay != nil}, {"held", m.Held},
 		{"expanding", m.Expanding}, {"primary-end=" + clock(m.PrimaryEnd), m.PrimaryEnd != 0},
 		{fmt.Sprintf("request=%d", m.Request), m.Request != 0}, {"lost-by=" + name(m.LostBy), m.LostBy != 0}, {fmt.Sprintf("pinned=%d", m.Pinned), m.Pinned != 0},
 		{"recategorized", m.Recategorized}, {"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
@@ -76,6 +76,22 @@ func (s *script) line(m *Message) string {
 		}
 	}
 	return out + "\n"
+}
+
+// overlay shows header changes: field numbers, "-" where one is dropped, text.
+func overlay(m *Message) string {
+	var edits []string
+	if m.Overlay == nil {
+		return ""
+	}
+	for _, e := range m.Overlay.Edits {
+		drop := ""
+		if e.Drop {
+			drop = "-"
+		}
+		edits = append(edits, fmt.Sprintf("%s%d:%s", drop, e.At, strings.TrimSpace(e.Text)))
+	}
+	return strings.Join(edits, ",")
 }
 
 // recipients shows up to eight of them, and counts the others.

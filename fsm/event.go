@@ -34,6 +34,9 @@ const (
 	EventResubmit      EventKind = 48 // RESUBMIT: made from the Safety Net, for a request
 	EventResubmitDefer EventKind = 49 // RESUBMITDEFER
 	EventResubmitFail  EventKind = 50 // RESUBMITFAIL: given up, and nobody is told
+
+	EventFilter     EventKind = 52 // AGENTINFO: what a filter did with it before it was accepted
+	EventQuarantine EventKind = 53 // QUARANTINE: a filter had it set aside
 )
 
 var eventNames = map[EventKind]string{
@@ -42,6 +45,7 @@ var eventNames = map[EventKind]string{
 	EventDefer: "DEFER", EventFail: "FAIL", EventDSN: "DSN", EventDiscard: "HADISCARD", EventExpire: "EXPIRE",
 	EventTakeover: "TAKEOVER", EventUnshadowed: "HAREDIRECTFAIL", EventAdmin: "ADMIN", EventStale: "DELIVERSTALE", EventHolder: "HOLDER",
 	EventResubmit: "RESUBMIT", EventResubmitDefer: "RESUBMITDEFER", EventResubmitFail: "RESUBMITFAIL",
+	EventFilter: "AGENTINFO", EventQuarantine: "QUARANTINE",
 }
 
 // String is the tracking name.
@@ -71,9 +75,7 @@ const (
 // note adds an event. A deferral that follows another of the same recipient
 // counts it up instead.
 func (m *Message) note(e Event) {
-	if len(e.Text) > eventTextMax {
-		e.Text = strings.ToValidUTF8(e.Text[:eventTextMax], "") // no rune cut in two
-	}
+	e.Text = short(e.Text)
 	if n := len(m.Events); (e.Kind == EventDefer || e.Kind == EventResubmitDefer) && n > 0 {
 		if l := &m.Events[n-1]; l.Kind == e.Kind && l.Recipient == e.Recipient && l.Member == e.Member {
 			e.Times = max(l.Times, 1) + 1
@@ -85,4 +87,12 @@ func (m *Message) note(e Event) {
 		m.Events = append(m.Events[:eventsFirst], m.Events[eventsFirst+1:]...)
 	}
 	m.Events = append(m.Events, e)
+}
+
+// short bounds text that is kept with a message.
+func short(s string) string {
+	if len(s) > eventTextMax {
+		return strings.ToValidUTF8(s[:eventTextMax], "") // no rune cut in two
+	}
+	return s
 }

@@ -57,7 +57,7 @@ func (t *tx) expandPiece(e *edit) {
 	p := t.create(e.Content)
 	p.Envelope = e.Envelope
 	p.Envelope.Recipients = nil
-	p.Trace, p.Fields, p.Accepted = e.Trace, e.Fields, e.Accepted
+	p.Trace, p.Fields, p.Overlay, p.Accepted = e.Trace, e.Fields, e.Overlay, e.Accepted
 	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting, p.GivenUp = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting, e.GivenUp
 	p.Parent, p.Held, p.Request, p.Origin = e.ID, true, e.Request, e.Origin
 	kind := EventReceive
@@ -83,7 +83,7 @@ func (t *tx) release(parent *Message) bool {
 	}
 	for _, id := range ids[:min(len(ids), releasePieces)] {
 		if p := t.open(id); p != nil {
-			p.Held, p.Suspended = false, p.Suspended || parent.Suspended
+			p.Held, p.Suspended, p.Quarantine = false, p.Suspended || parent.Suspended, parent.Quarantine
 			if parent.Deleted != nil {
 				t.deletePending(p.Message, parent.Deleted)
 			}

@@ -25,6 +25,12 @@ var (
 		Fields:  mail.Fields{MessageID: "<1@example.org>", Date: "Thu, 1 Jan 2026 10:00:00 +0000", Subject: "Gr\xfc\xdfe"},
 		Primary: m1, Holders: []mail.MemberID{m1, 1<<64 - 1},
 	}
+	goldenFiltered = func() mail.Submission {
+		s := goldenSub
+		s.Overlay = &mail.Overlay{Grown: -7, Edits: []mail.Edit{{Text: "X-Spam: no\r\n"}, {At: 3, Drop: true}, {At: 5, Drop: true, Text: "Subject: \xfc\r\n"}}}
+		s.Quarantine, s.Filtered = "virus", []string{"rspamd: 3 header changes", "clamav: quarantine"}
+		return s
+	}()
 	goldenMember = Member{ID: m2, Name: "m2", Site: "west", Addr: "192.0.2.2:8025", SMTP: "192.0.2.2:25", Host: "m2.example", Serial: "1f"}
 )
 
@@ -90,6 +96,7 @@ var grown = []struct {
 	name string
 	body any
 }{
+	{KindAccept, "accept-filtered", Accept{Submission: goldenFiltered}},
 	{KindDatabase, "database-report", DatabaseChange{Op: "report", Name: "DB1", Copies: []Copy{{Name: "b", DataThrough: begin}}, By: "op", Reason: "backup"}},
 }
 

@@ -75,6 +75,12 @@ func invariants(t Tables) error {
 			want[string(k)] = true
 		}
 		refs[m.Content.ID]++
+		if err := m.Overlay.Check(); err != nil {
+			bad("%s: %v", m.ID, err)
+		}
+		if m.Quarantine != "" && !m.Suspended {
+			bad("%s is in quarantine, and not suspended", m.ID)
+		}
 		for _, g := range m.Groups {
 			pins[string(tab(tabDirectory).byte('g').str(g.Address).u64(g.Version))]++
 		}

@@ -48,7 +48,7 @@ func (t *tx) message(c MessageChange) Answer {
 		case "suspend":
 			e.Suspended = true
 		case "resume":
-			e.Suspended = false
+			e.Suspended, e.Quarantine = false, ""
 		case "delete":
 			reply := mail.Replyf(550, "5.7.1", "deleted%s", by(c))
 			if e.Expanding {

@@ -13,7 +13,7 @@ import (
 func (t *tx) resubmit(r *requestEdit, c choice) {
 	e := t.create(c.m.Content)
 	e.Envelope = mail.Envelope{ReversePath: c.m.Envelope.ReversePath, Recipients: c.envelope, EightBit: c.m.Envelope.EightBit, UTF8: c.m.Envelope.UTF8}
-	e.Trace, e.Fields = c.m.Trace, c.m.Fields
+	e.Trace, e.Fields, e.Overlay = c.m.Trace, c.m.Fields, c.m.Overlay
 	e.Request, e.Origin, e.Recategorized, e.Recipients = r.ID, c.origin, c.recategorized, c.to
 	e.Primary, e.GivenUp = c.by.id, c.m.GivenUp
 	has := func(m Member) bool { return m.has(c.m) }

@@ -45,6 +45,9 @@ type Message struct {
 	// not those who had it.
 	Recategorized bool `cbor:"43,keyasint,omitempty"`
 
+	Overlay    *mail.Overlay `cbor:"46,keyasint,omitempty"` // what filters changed in its header; the content has it as received
+	Quarantine string        `cbor:"47,keyasint,omitempty"` // a filter's reason to have it suspended as it came in; empty once it is resumed
+
 	GivenUp bool `cbor:"48,keyasint,omitempty"` // nobody had its content any more: only Holders have it, if any
 }
 

@@ -58,6 +58,21 @@ func (o *Overlay) Size(n int64) int64 {
 	return n + o.Grown
 }
 
+// Changes counts the fields that were added, changed or removed.
+func (o *Overlay) Changes() (n int) {
+	if o == nil {
+		return 0
+	}
+	for _, e := range o.Edits {
+		added, _ := fields(e.Text)
+		if e.Drop && added == 0 {
+			added = 1
+		}
+		n += added
+	}
+	return n
+}
+
 // Over is the message: content with the changes laid over it. It can be read
 // again from its beginning; no other seek is of use. Without changes it is the
 // content itself.

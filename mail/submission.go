@@ -48,4 +48,9 @@ type Submission struct {
 	Fields   Fields     `cbor:"4,keyasint"`
 	Primary  MemberID   `cbor:"5,keyasint"`
 	Holders  []MemberID `cbor:"6,keyasint"` // members that synced the content to its last byte and said so
+
+	// What filters made of it.
+	Overlay    *Overlay `cbor:"46,keyasint,omitempty"` // of its header
+	Quarantine string   `cbor:"47,keyasint,omitempty"` // why it is set aside: it comes in suspended
+	Filtered   []string `cbor:"49,keyasint,omitempty"` // in words, for its history
 }

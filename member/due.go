@@ -112,7 +112,7 @@ func (q *dueQuery) take(to deliver.Destination, n int) {
 
 func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
-		Trace: m.Trace, Fields: m.Fields, Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
+		Trace: m.Trace, Fields: m.Fields, Overlay: m.Overlay, Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
 		Destination: to, Bounce: m.Bounce(), All: m.Envelope.Recipients}
 	if m.Request != 0 {
 		j.Quiet, j.Origin = true, m.Origin

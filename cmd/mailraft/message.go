@@ -12,7 +12,7 @@ import (
 )
 
 func messageCommand() *cli.Command {
-	raw := &cli.BoolFlag{Name: "raw", Usage: "the bytes as they were received, without our Received field"}
+	raw := &cli.BoolFlag{Name: "raw", Usage: "the bytes as they were received, without our Received field and what filters changed"}
 	return &cli.Command{
 		Name: "message", Usage: "single messages, in the queue and in the Safety Net",
 		Subcommands: []*cli.Command{
@@ -102,6 +102,10 @@ func printMessage(w io.Writer, now mail.Time, m *admin.Message) {
 	line("Message-ID", m.MessageID)
 	line("Subject", cut(m.Subject, 100))
 	line("Sender", sender(m.Sender))
+	line("Quarantine", cut(d.Quarantine, 100))
+	if d.Changes > 0 {
+		line("Header", fmt.Sprintf("%d fields added, changed or removed by filters", d.Changes))
+	}
 	line("Size", fmt.Sprintf("%s (%d bytes)", size(m.Size), m.Size))
 	line("Accepted", fmt.Sprintf("%s from %s", m.Accepted, orDash(d.Client)))
 	line("Finished", m.Finished.String())

@@ -152,7 +152,9 @@ func (x *transaction) unsupported() *mail.Reply {
 	return nil
 }
 
-func (x *transaction) size() int64 { return x.attempt.Content.Size + int64(len(x.top)) }
+func (x *transaction) size() int64 {
+	return x.attempt.Overlay.Size(x.attempt.Content.Size) + int64(len(x.top))
+}
 
 // recipients says RCPT once for each address. ok is false when the
 // transaction is over; clean then tells whether the session is of use.
