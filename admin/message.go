@@ -40,6 +40,7 @@ type MessageDetail struct {
 	Checksum    string         `json:"checksum"` // XXH64, hexadecimal
 	Date        string         `json:"date,omitempty"`
 	Client      string         `json:"client,omitempty"` // address that it came from
+	User        string         `json:"user,omitempty"`   // that it authenticated as
 	Helo        string         `json:"helo,omitempty"`
 	Session     string         `json:"session,omitempty"`
 	Quarantine  string         `json:"quarantine,omitempty"`     // a filter had it set aside, and why
@@ -167,7 +168,7 @@ func viewMessage(m *fsm.Message, n names, now mail.Time) Message {
 func viewDetail(v *fsm.View, m *fsm.Message, n names) *MessageDetail {
 	d := &MessageDetail{
 		Content: m.Content.ID, Checksum: hex64(m.Content.Sum), Date: m.Fields.Date,
-		Client: m.Trace.Address, Helo: m.Trace.Helo, Session: m.Trace.Session,
+		Client: m.Trace.Address, User: m.Trace.User, Helo: m.Trace.Helo, Session: m.Trace.Session,
 		Envelope: m.Envelope.Recipients, Holders: n.all(m.Holders),
 		Recipients: []Recipient{}, Events: viewEvents(m, n),
 	}

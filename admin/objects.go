@@ -107,7 +107,7 @@ type Resolution struct {
 	NextHop  string      `json:"next_hop,omitempty"`
 	Via      []string    `json:"via,omitempty"`
 	Reply    *mail.Reply `json:"reply,omitempty"` // failed: why
-	RCPT     *mail.Reply `json:"rcpt,omitempty"`  // what RCPT would be refused with
+	RCPT     *mail.Reply `json:"rcpt,omitempty"`  // what RCPT would be refused with, without the right to relay
 }
 
 // resolvePiece is how many members of groups are resolved at a time.
@@ -124,13 +124,13 @@ func resolve(r *http.Request, v *fsm.View, _ As) (iter.Seq[Resolution], error) {
 		if err != nil {
 			return nil, malformed("%q is not an address", text)
 		}
-		if reply, ok := directory.Verify(v.Tables, a).(*mail.Reply); ok {
+		if reply, ok := directory.Verify(v.Tables, a, false).(*mail.Reply); ok {
 			rcpt[text] = reply
 		}
 	}
 	return func(yield func(Resolution) bool) {
 		seen := map[string]bool{}
-		now, rest := directory.Resolve(v.Tables, addresses, resolvePiece)
+		now, rest := directory.Resolve(v.Tables, addresses, true, resolvePiece)
 		for {
 			for _, x := range now {
 				seen[x.Key()] = true

@@ -14,7 +14,7 @@ import (
 func inPieces(t *testing.T, l Lookup, recipients []string, limit int) []Resolved {
 	t.Helper()
 	count := &counting{Lookup: l}
-	all, rest := Resolve(count, recipients, limit)
+	all, rest := Resolve(count, recipients, true, limit)
 	if len(all) > 2*len(recipients)+2*limit {
 		t.Fatalf("limit %d: %d recipients from %d at once", limit, len(all), len(recipients))
 	}
@@ -95,7 +95,7 @@ func random(r *rand.Rand) (*tables, []string) {
 func checkRandom(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	l, recipients := random(r)
-	whole, rest := Resolve(l, recipients, 1<<30)
+	whole, rest := Resolve(l, recipients, true, 1<<30)
 	if rest != nil {
 		t.Fatalf("seed %d: unbounded, yet %v is left", seed, rest)
 	}
@@ -163,7 +163,7 @@ func FuzzResolve(f *testing.F) {
 		l, recipients := random(rand.New(rand.NewPCG(seed, 2)))
 		l.group("wild@corp.example", one, two, "g0@corp.example")
 		recipients = append(recipients, one, two, "wild@corp.example")
-		whole, _ := Resolve(l, recipients, 1<<30)
+		whole, _ := Resolve(l, recipients, true, 1<<30)
 		if got := inPieces(t, l, recipients, 2); !reflect.DeepEqual(got, whole) {
 			t.Fatalf("%q:\ngot  %q\nwant %q", recipients, texts(got), texts(whole))
 		}
@@ -180,7 +180,7 @@ func TestExpandPinsVersion(t *testing.T) {
 	l := newTables()
 	l.domain(Domain{Name: "any.example", Kind: Accepted, AnyMailbox: true, Database: "DB1"})
 	l.group("g@any.example", "a@any.example", "b@any.example", "c@any.example")
-	now, rest := Resolve(l, []string{"g@any.example"}, 2)
+	now, rest := Resolve(l, []string{"g@any.example"}, true, 2)
 	l.group("g@any.example", "x@any.example", "c@any.example")
 	seen := func(key string) bool { return key == now[0].Key() || key == now[1].Key() }
 
@@ -206,7 +206,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	for i := range groupsMax + 5 {
 		l.group(fmt.Sprintf("g%d@any.example", i), fmt.Sprintf("g%d@any.example", i+1))
 	}
-	now, rest := Resolve(l, []string{"g0@any.example"}, 1<<30)
+	now, rest := Resolve(l, []string{"g0@any.example"}, true, 1<<30)
 	if len(now) != 1 || now[0].Reply == nil || now[0].Reply.Enhanced != "5.2.4" || len(now[0].Via) != viaMax || rest != nil {
 		t.Errorf("got %q and %d left", texts(now), len(rest))
 	}

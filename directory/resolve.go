@@ -57,12 +57,14 @@ func (r Resolved) Key() string {
 
 // Resolve categorizes the recipients of an envelope. Every recipient that is
 // not a group is in now; groups are expanded as far as limit members go, and
-// what then remains is in rest, to be continued with Expand.
+// what then remains is in rest, to be continued with Expand. relay: recipients
+// that the envelope itself names may lie outside the listed domains, and go by
+// the default route; else they fail.
 //
 // Duplicates collapse. An address that the envelope names itself belongs to
 // that recipient, even if a group before it has it too; among groups the first
 // in the envelope's order wins.
-func Resolve(l Lookup, recipients []string, limit int) (now []Resolved, rest []GroupRef) {
+func Resolve(l Lookup, recipients []string, relay bool, limit int) (now []Resolved, rest []GroupRef) {
 	x := newExpansion(l, nil, nil)
 	var groups []GroupRef
 	named := map[string]bool{}
@@ -78,6 +80,9 @@ func Resolve(l Lookup, recipients []string, limit int) (now []Resolved, rest []G
 		}
 		r, g := find(l, a)
 		if g == nil {
+			if _, listed := domainOf(l, a); !listed && !relay {
+				r = Resolved{Address: a.String(), Kind: Failed, Reply: denied(a)}
+			}
 			r.Original = original
 			x.add(r)
 			continue
@@ -93,12 +98,17 @@ func Resolve(l Lookup, recipients []string, limit int) (now []Resolved, rest []G
 // Verify is the answer to RCPT: nil if mail for a is taken, else a *mail.Reply.
 // It asks what Resolve will ask, so that an address taken here fails later
 // only if the directory changed in between, or if it is a group that fails.
-func Verify(l Lookup, a mail.Address) error {
+// relay: the client has the right to send to recipients outside our domains.
+func Verify(l Lookup, a mail.Address, relay bool) error {
 	d, ok := domainOf(l, a)
-	if !ok {
-		return mail.Replyf(550, "5.7.1", "relaying to %s is not permitted", DomainKey(a.Domain))
-	}
-	if d.Kind == Relay {
+	switch {
+	case !ok && relay:
+		return verifyOutside(l, a)
+	case !ok:
+		return denied(a)
+	case d.Kind == Relay && !relay && routed(a):
+		return mail.Replyf(550, "5.7.1", "a route in the local part is not permitted")
+	case d.Kind == Relay:
 		return nil
 	}
 	if r, g := find(l, a); g == nil && r.Kind == Failed {
@@ -106,6 +116,25 @@ func Verify(l Lookup, a mail.Address) error {
 	}
 	return nil
 }
+
+func denied(a mail.Address) *mail.Reply {
+	return mail.Replyf(550, "5.7.1", "relaying to %s is not permitted", DomainKey(a.Domain))
+}
+
+// verifyOutside answers a client with the right to relay. That there is no
+// default route is for the operator to mend, so the answer is temporary: the
+// client's queue keeps the mail until then, and says why it waits.
+func verifyOutside(l Lookup, a mail.Address) error {
+	if _, ok := l.Domain(DefaultRoute); !ok {
+		return mail.Replyf(451, "4.4.4", "no route to %s: the directory has no default route", DomainKey(a.Domain))
+	}
+	return nil
+}
+
+// routed reports a local part that a next hop may take for another address
+// (RFC 5321 appendix F.2: user%host@relay, host!user): it would relay
+// for us what we do not.
+func routed(a mail.Address) bool { return strings.ContainsAny(a.Local, "%!@") }
 
 // find resolves one address: to a group, or to what it is itself (without
 // Original and Via).

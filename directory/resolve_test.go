@@ -140,7 +140,7 @@ func TestResolve(t *testing.T) {
 			"stale@corp.example > stale@corp.example > not an address failed 5.1.3"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			now, rest := Resolve(example(), tt.recipients, 1000)
+			now, rest := Resolve(example(), tt.recipients, true, 1000)
 			if got := texts(now); !reflect.DeepEqual(got, tt.want) || rest != nil {
 				t.Errorf("got %q and %v, want %q", got, rest, tt.want)
 			}
@@ -148,10 +148,29 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// The default route is for senders who may relay, for members of groups, and
+// for nobody else.
+func TestOutsideNeedsTheRight(t *testing.T) {
+	recipients := []string{"x@far.example", "X@[192.0.2.1]", "y@partner.example", "nested@corp.example"}
+	now, _ := Resolve(example(), recipients, false, 1000)
+	want := []string{
+		"x@far.example > x@far.example failed 5.7.1",
+		"X@[192.0.2.1] > X@[192.0.2.1] failed 5.7.1",
+		"y@partner.example > y@partner.example relay smtp://partner:25",
+		"nested@corp.example > nested@corp.example > two@corp.example > anna@corp.example mailbox DB1",
+		"nested@corp.example > nested@corp.example > two@corp.example > bob@corp.example mailbox DB3",
+		"nested@corp.example > nested@corp.example > friend@partner.example relay smtp://partner:25",
+		"nested@corp.example > nested@corp.example > else@far.example relay smtp://out:25",
+	}
+	if got := texts(now); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestNoRoute(t *testing.T) {
 	l := example()
 	delete(l.domains, DefaultRoute)
-	now, _ := Resolve(l, []string{"x@far.example"}, 10)
+	now, _ := Resolve(l, []string{"x@far.example"}, true, 10)
 	if got := texts(now); !reflect.DeepEqual(got, []string{"x@far.example > x@far.example failed 5.4.4"}) {
 		t.Errorf("got %q", got)
 	}
@@ -177,15 +196,43 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		if err := Verify(example(), a); err != nil {
+		if err := Verify(example(), a, false); err != nil {
 			got = err.Error()
 		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", address, got, want)
 		}
 	}
-	if err := Verify(example(), mail.Address{Local: "x", Domain: "*"}); err == nil {
+	if err := Verify(example(), mail.Address{Local: "x", Domain: "*"}, false); err == nil {
 		t.Error("the default route was accepted as a domain")
+	}
+}
+
+func TestVerifyWithTheRightToRelay(t *testing.T) {
+	routed := []string{"a%far.example@partner.example", "far.example!a@partner.example", `"a@far.example"@partner.example`}
+	for _, address := range append(routed, "x@far.example", "x@[127.0.0.1]", "bob@corp.example") {
+		a, err := mail.ParseAddress(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Verify(example(), a, true); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	for _, address := range routed {
+		a, _ := mail.ParseAddress(address)
+		if err := Verify(example(), a, false); err == nil || err.Error() != "550 5.7.1 a route in the local part is not permitted" {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	l := example()
+	delete(l.domains, DefaultRoute)
+	far := mail.Address{Local: "x", Domain: "far.example"}
+	if err := Verify(l, far, true); err == nil || err.Error() != "451 4.4.4 no route to far.example: the directory has no default route" {
+		t.Errorf("without a default route: %v", err)
+	}
+	if err := Verify(l, mail.Address{Local: "nobody", Domain: "corp.example"}, true); err == nil {
+		t.Error("the right to relay made a mailbox")
 	}
 }
 

@@ -113,10 +113,12 @@ func (t *tx) enqueue(s mail.Submission, a admission, origin mail.ID) mail.ID {
 	e := t.create(s.Content)
 	e.Envelope, e.Trace, e.Fields = s.Envelope, s.Trace, s.Fields
 	e.Primary, e.Shadow, e.Holders, e.Marked, e.Origin = s.Primary, a.shadow, s.Holders, a.marked, origin
-	e.note(Event{Kind: EventReceive, At: t.now(), Member: s.Primary, Text: s.Trace.Address})
+	e.note(Event{Kind: EventReceive, At: t.now(), Member: s.Primary, Text: receivedFrom(s.Trace)})
 	t.noteShadow(e.Message)
 	t.filtered(e.Message, s)
-	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, recipientsPerRow)
+	// What is ours to send, a report to a sender, may go anywhere.
+	relay := s.Envelope.Relay || !origin.IsZero()
+	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, relay, recipientsPerRow)
 	t.addRecipients(e.Message, now)
 	if len(rest) > 0 {
 		t.beginExpansion(e.Message, rest)
@@ -139,6 +141,14 @@ func (t *tx) filtered(m *Message, s mail.Submission) {
 	}
 	m.Suspended, m.Quarantine = true, short(s.Quarantine)
 	m.note(Event{Kind: EventQuarantine, At: t.now(), Member: m.Primary, Text: m.Quarantine})
+}
+
+// receivedFrom is whom a message came from, as its history says it.
+func receivedFrom(t mail.Trace) string {
+	if t.User == "" {
+		return t.Address
+	}
+	return t.Address + ", authenticated as " + t.User
 }
 
 func (t *tx) noteShadow(m *Message) {

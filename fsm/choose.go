@@ -304,7 +304,7 @@ func (w *walker) recategorize(c *choice) {
 	}
 	c.kept, c.recategorized = c.asked, true
 	var now []directory.Resolved
-	now, c.rest = directory.Resolve(w, envelope, recipientsPerRow)
+	now, c.rest = directory.Resolve(w, envelope, true, recipientsPerRow) // outside ones are counted, and left out
 	w.resolved += len(now)
 	for _, x := range now {
 		if x.Kind == directory.ToRelay {

@@ -207,6 +207,8 @@ func (s *script) upload(a args) string {
 	if sub.Envelope.Recipients[0] == "" {
 		sub.Envelope.Recipients = nil
 	}
+	sub.Envelope.Relay = a.get("relay", "false") == "true"
+	sub.Trace.User = a.get("user", "")
 	sub.Fields.MessageID = a.get("message-id", "")
 	if add := a.get("add-field", ""); add != "" {
 		sub.Overlay = &mail.Overlay{Edits: []mail.Edit{{Text: add + "\r\n"}, {At: 2, Drop: true}}}

@@ -98,6 +98,9 @@ var grown = []struct {
 }{
 	{KindAccept, "accept-filtered", Accept{Submission: goldenFiltered}},
 	{KindDatabase, "database-report", DatabaseChange{Op: "report", Name: "DB1", Copies: []Copy{{Name: "b", DataThrough: begin}}, By: "op", Reason: "backup"}},
+	{KindAccept, "accept-relay", Accept{Submission: mail.Submission{Content: goldenSub.Content, Primary: m1, Holders: goldenSub.Holders,
+		Envelope: mail.Envelope{ReversePath: "s@example.org", Recipients: []string{"a@elsewhere.example"}, Relay: true},
+		Trace:    mail.Trace{Address: "192.0.2.1", By: "m1.example", Protocol: "ESMTPSA", User: "s@example.org"}}}},
 }
 
 // Every log and every disk has these bytes: they decode for ever to the same

@@ -138,7 +138,7 @@ func (t Tables) addressesOf(c RequestAdd, r *Request) *mail.Reply {
 
 // resubmitTo resolves the one mailbox that a request sends everything to.
 func (t Tables) resubmitTo(address string) (directory.Resolved, *mail.Reply) {
-	now, rest := directory.Resolve(t, []string{address}, 1)
+	now, rest := directory.Resolve(t, []string{address}, true, 1)
 	switch {
 	case len(now) != 1 || len(rest) > 0 || len(now[0].Via) > 0:
 		return directory.Resolved{}, mail.Replyf(550, "5.1.1", "resubmit to %s: it is a group, and one mailbox is wanted", address)

@@ -17,6 +17,10 @@ type Envelope struct {
 	Recipients  []string `cbor:"2,keyasint"`           // addresses as given, re-quoted, without brackets
 	EightBit    bool     `cbor:"3,keyasint,omitempty"` // BODY=8BITMIME (RFC 6152)
 	UTF8        bool     `cbor:"4,keyasint,omitempty"` // SMTPUTF8 (RFC 6531)
+
+	// Relay: the client has the right to send to recipients outside our domains.
+	// Without it such a recipient fails, whatever took it.
+	Relay bool `cbor:"44,keyasint,omitempty"`
 }
 
 // Trace is what the Received field says of how a message came in. It is kept
@@ -29,6 +33,10 @@ type Trace struct {
 	By       string `cbor:"4,keyasint,omitempty"` // host name of the member that took it
 	Protocol string `cbor:"5,keyasint,omitempty"` // SMTP, ESMTP, ESMTPS, UTF8SMTP, … (RFC 3848, 6531)
 	Session  string `cbor:"6,keyasint,omitempty"` // session id, as in the logs
+
+	// User is who authenticated, or the name of the client certificate that gave
+	// the right to relay. It is for logs and views: Received does not say it.
+	User string `cbor:"45,keyasint,omitempty"`
 }
 
 // Fields are the header fields that views, filters and duplicate detection

@@ -39,8 +39,8 @@ const verifyTime = 5 * time.Second
 // Verify implements smtpd.Directory. A lease says that this member was not far
 // behind a moment ago, not that it knows a mailbox that was made since: before
 // a 5xx its state is brought up to what is committed now.
-func (m *Member) Verify(ctx context.Context, rcpt mail.Address) error {
-	err := m.Engine.Verify(ctx, rcpt)
+func (m *Member) Verify(ctx context.Context, rcpt mail.Address, relay bool) error {
+	err := m.Engine.Verify(ctx, rcpt, relay)
 	if r := (*mail.Reply)(nil); !errors.As(err, &r) || !r.Permanent() {
 		return err
 	}
@@ -49,7 +49,7 @@ func (m *Member) Verify(ctx context.Context, rcpt mail.Address) error {
 	if err := m.fresh(ctx); err != nil {
 		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
 	}
-	return m.Engine.Verify(ctx, rcpt)
+	return m.Engine.Verify(ctx, rcpt, relay)
 }
 
 func (m *Member) freshIndex(ctx context.Context) (uint64, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"mailraft/smtpd"
@@ -17,6 +18,12 @@ type Listener struct {
 	TLS     string `toml:"tls"`      // off, may, required, implicit; default: required for submission, else may if there is a certificate
 	TLSCert string `toml:"tls-cert"` // default: that of [smtp]
 	TLSKey  string `toml:"tls-key"`
+
+	// RelayNetworks are those whose clients may send to recipients outside our
+	// domains: addresses or prefixes.
+	RelayNetworks []string `toml:"relay-networks"`
+
+	relay []netip.Prefix
 
 	role smtpd.Role
 	tls  smtpd.TLSPolicy
@@ -79,8 +86,34 @@ func (l *Listener) complete(c *SMTP) error {
 		return fmt.Errorf("tls: %s needs tls-cert and tls-key, here or in [smtp]", l.TLS)
 	case l.role == smtpd.Submission && l.tls < smtpd.TLSRequired:
 		return fmt.Errorf("tls: %s lets a password be sent in clear text; want required or implicit for submission", l.TLS)
+	case l.role == smtpd.Submission && len(l.RelayNetworks) > 0:
+		return errors.New("relay-networks: a submission listener asks everybody for a password; use another listener with the role internal")
+	}
+	for _, text := range l.RelayNetworks {
+		p, err := parsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("relay-networks: %w", err)
+		}
+		l.relay = append(l.relay, p)
 	}
 	return nil
+}
+
+// parsePrefix reads a network that is trusted: not all addresses there are.
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if a, bad := netip.ParseAddr(text); bad == nil {
+		p, err = a.Prefix(a.BitLen())
+	}
+	switch {
+	case err != nil || p.Addr().Zone() != "" || p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is no network such as 192.0.2.0/24 or 2001:db8::/64", text)
+	case p != p.Masked():
+		return p, fmt.Errorf("%q has bits behind its prefix; %s is meant?", text, p.Masked())
+	case p.Bits() == 0:
+		return p, fmt.Errorf("%q is everybody: that would be an open relay", text)
+	}
+	return p, nil
 }
 
 // openListeners opens every port before the first is served: a member that
@@ -114,7 +147,7 @@ func (m *Member) openListeners() error {
 
 // describe is a listener as smtpd wants it.
 func (m *Member) describe(l Listener) (smtpd.Listener, error) {
-	d := smtpd.Listener{Role: l.role, TLS: l.tls}
+	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay}
 	if l.tls == smtpd.TLSOff {
 		return d, nil
 	}

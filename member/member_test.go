@@ -358,7 +358,7 @@ func TestVerifyKnowsWhatIsCommitted(t *testing.T) {
 		h.propose(fsm.KindDirectory, fsm.Directory{Domains: []directory.Domain{{Name: domain, Kind: directory.Accepted, AnyMailbox: true, Database: "DB1"}}})
 		for _, m := range h.members {
 			h.until(domain+" is known", func() bool { // a lease of a second may be over for a moment
-				err := m.Verify(h.ctx, mail.Address{Local: "u", Domain: domain})
+				err := m.Verify(h.ctx, mail.Address{Local: "u", Domain: domain}, false)
 				if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() {
 					t.Fatalf("%s: %s: %v", m.cfg.Name, domain, err)
 				}
@@ -366,7 +366,7 @@ func TestVerifyKnowsWhatIsCommitted(t *testing.T) {
 			})
 		}
 	}
-	err := h.members[2].Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"})
+	err := h.members[2].Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"}, false)
 	if r := (*mail.Reply)(nil); !errors.As(err, &r) || r.Code != 550 {
 		t.Errorf("a foreign domain: %v", err)
 	}

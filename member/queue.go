@@ -45,11 +45,11 @@ func (m *Engine) Ready() error {
 
 // Verify implements smtpd.Directory. A 5xx rests on replicated state, so it
 // needs a fresh lease: a member that was cut off may not know the mailbox yet.
-func (m *Engine) Verify(_ context.Context, rcpt mail.Address) error {
+func (m *Engine) Verify(_ context.Context, rcpt mail.Address, relay bool) error {
 	fresh := m.node.Lease().Valid() // before the view, which is then at least as new
 	v := m.fsm.View()
 	defer v.Close()
-	err := directory.Verify(v, rcpt)
+	err := directory.Verify(v, rcpt, relay)
 	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !fresh {
 		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
 	}

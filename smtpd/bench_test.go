@@ -19,11 +19,11 @@ import (
 // discard is a queue that keeps nothing.
 type discard struct{}
 
-func (discard) Begin(context.Context) (Upload, error)      { return discard{}, nil }
-func (discard) Verify(context.Context, mail.Address) error { return nil }
-func (discard) Ready() error                               { return nil }
-func (discard) Write(p []byte) (int, error)                { return len(p), nil }
-func (discard) Abort()                                     {}
+func (discard) Begin(context.Context) (Upload, error)            { return discard{}, nil }
+func (discard) Verify(context.Context, mail.Address, bool) error { return nil }
+func (discard) Ready() error                                     { return nil }
+func (discard) Write(p []byte) (int, error)                      { return len(p), nil }
+func (discard) Abort()                                           {}
 func (discard) Commit(context.Context, mail.Envelope, mail.Trace, mail.Fields) (mail.ID, error) {
 	return mail.ID{}, nil
 }

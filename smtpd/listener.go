@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"mailraft/mail"
@@ -18,6 +19,10 @@ type Listener struct {
 	// Certificate is asked for every connection, and must not be nil unless TLS
 	// is off. While it returns nil there is no TLS.
 	Certificate func() *tls.Config
+
+	// RelayNetworks are those whose clients may send to recipients outside our
+	// domains, and whom nobody else can be in.
+	RelayNetworks []netip.Prefix
 }
 
 // Role is what a listener is for.
@@ -69,6 +74,13 @@ func (p *TLSPolicy) UnmarshalText(b []byte) error {
 	}
 	*p = TLSPolicy(i)
 	return nil
+}
+
+// mayRelay reports whether the client has the right to send to recipients
+// outside our domains.
+func (s *session) mayRelay() bool {
+	addr, ok := addrOf(s.conn.RemoteAddr())
+	return ok && slices.ContainsFunc(s.client.listener.RelayNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // Serve answers connections of l, as d says, until Close.

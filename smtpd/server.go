@@ -29,9 +29,10 @@ type Upload interface {
 	Abort()
 }
 
-// Directory tells whether mail for a recipient is taken: nil, or a reply.
+// Directory tells whether mail for a recipient is taken: nil, or a reply. With
+// the right to relay a recipient may lie outside our domains.
 type Directory interface {
-	Verify(ctx context.Context, rcpt mail.Address) error
+	Verify(ctx context.Context, rcpt mail.Address, relay bool) error
 }
 
 // Gate tells whether this member takes mail: asked at connect and at MAIL.

@@ -68,6 +68,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	tx := &transaction{known: map[string]bool{}}
 	tx.env.EightBit = opts.Body == smtp.Body8BitMIME
 	tx.env.UTF8 = opts.UTF8
+	tx.env.Relay = s.mayRelay()
 	if from == "" {
 		return tx, nil
 	}
@@ -106,7 +107,7 @@ func (s *session) rcpt(to string) error {
 	case addr.UTF8() && !tx.env.UTF8:
 		return replyUTF8
 	}
-	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr); err != nil {
+	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr, tx.env.Relay); err != nil {
 		return err
 	}
 	if text := addr.String(); !tx.known[text] { // said twice is meant once
