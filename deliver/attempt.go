@@ -182,7 +182,7 @@ func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, too
 		r := j.Recipients[i]
 		o := mail.Outcome{
 			Recipient: r.Index, Reply: cut(a.Reply), Remote: a.Remote, Duplicate: a.Duplicate,
-			Copy: j.Destination.Copy, Activation: j.Destination.Activation, Took: took.Milliseconds(),
+			Copy: j.Destination.Copy, Activation: j.Destination.Activation, Took: took.Milliseconds(), Passed: a.Passed,
 		}
 		switch {
 		case a.Reply.Code/100 == 2 && j.Destination.Database != "":

@@ -23,7 +23,7 @@ type Recipient struct {
 	Address  string     // where to deliver
 	Original string     // as given in the envelope
 	Attempts int        // attempts so far
-	Silent   bool       // the sender wants no report of failure (NOTIFY without FAILURE, RFC 3461 §4.1)
+	Asked    mail.Asked // what its sender wants to be told, and wrote (RFC 3461)
 	Refused  mail.Reply // set when the recipient did not resolve: failed without an attempt
 }
 
@@ -34,7 +34,8 @@ type Job struct {
 	ReversePath string // empty is the null reverse-path
 	EightBit    bool
 	UTF8        bool
-	EnvelopeID  string // ENVID (RFC 3461 §4.4); may be empty
+	EnvelopeID  string      // ENVID (RFC 3461 §4.4); may be empty
+	Return      mail.Return // RET: what comes back with a report of failure
 	Trace       mail.Trace
 	Fields      mail.Fields
 	Overlay     *mail.Overlay // what filters changed in the header; nil: nothing
@@ -119,6 +120,7 @@ type Answer struct {
 	Remote    string     // who answered: host and address, or the Maildir
 	Duplicate bool       // taken, but the mailbox had it already
 	Uncertain bool       // it may have been taken: everything was sent, and no answer came
+	Passed    bool       // taken by a server that tells the sender of the success himself
 	Down      bool       // the destination as a whole could not be used, not only for this message
 }
 

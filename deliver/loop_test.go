@@ -162,7 +162,7 @@ func TestFailureTellsSender(t *testing.T) {
 		"bounce":       {func(j *Job) { j.Bounce = true }, 0, 1, 1},
 		"null sender":  {func(j *Job) { j.ReversePath = "" }, 0, 1, 1},
 		"resubmission": {func(j *Job) { j.Quiet = true }, 0, 1, 1},
-		"silent":       {func(j *Job) { j.Recipients[0].Silent = true }, 0, 1, 1},
+		"silent":       {func(j *Job) { j.Recipients[0].Asked.Notify = mail.NotifyNever }, 0, 1, 1},
 		"odd sender":   {func(j *Job) { j.ReversePath = "x y> @z" }, 0, 1, 1},
 		"unresolved": {func(j *Job) {
 			j.Destination = Destination{Key: "none"}

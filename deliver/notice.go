@@ -22,46 +22,56 @@ func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err erro
 		return nil
 	}
 	n := dsn.Notice{
-		Host: d.Host, ID: j.ID, EnvelopeID: j.EnvelopeID, Arrival: j.Accepted, Now: now,
+		Host: d.Host, ID: j.ID, EnvelopeID: j.EnvelopeID, Arrival: j.Accepted, Expires: j.Expires, Now: now,
 		Recipients: givenUp(j, report.Outcomes, now), Subject: j.Fields.Subject, MessageID: j.Fields.MessageID,
 	}
 	if len(n.Recipients) == 0 {
 		return nil
 	}
+	report.DSN, err = d.write(j, &n, j.Return == mail.ReturnFull)
+	return err
+}
+
+// write makes a message to the sender of what a notice says, and stores it.
+// Nil without an error: nobody can be told.
+func (d *Deliverer) write(j *Job, n *dsn.Notice, full bool) (*mail.Submission, error) {
 	sender, err := mail.ParseAddress(j.ReversePath)
 	if err != nil {
 		d.Logger.Warn("sender cannot be told: malformed reverse-path", "id", j.ID)
-		return nil
+		return nil, nil
 	}
 	n.To = sender.String()
 	if r, err := d.message(j); err != nil {
-		// Better a report without the header than none at all.
-		d.Logger.Warn("header of a failed message cannot be read", "id", j.ID, "error", err)
+		// Better a report without the original than none at all.
+		d.Logger.Warn("a message that is reported on cannot be read", "id", j.ID, "error", err)
 	} else {
-		n.Header, err = dsn.HeaderOf(r)
+		if full {
+			n.Original, n.Whole, err = dsn.WholeOf(r, j.Overlay.Size(j.Content.Size))
+		} else {
+			n.Original, err = dsn.HeaderOf(r)
+		}
 		r.Close()
 		if err != nil {
-			d.Logger.Warn("header of a failed message cannot be read", "id", j.ID, "error", err)
+			d.Logger.Warn("a message that is reported on cannot be read", "id", j.ID, "error", err)
 		}
 	}
 	var text bytes.Buffer
-	fields, utf8, err := n.Write(&text)
+	written, err := n.Write(&text)
 	if err != nil {
-		return fmt.Errorf("write report for %s: %w", j.ID, err)
+		return nil, fmt.Errorf("write report for %s: %w", j.ID, err)
 	}
 	content, holders, err := d.upload(&text)
 	if err != nil {
-		return fmt.Errorf("store report for %s: %w", j.ID, err)
+		return nil, fmt.Errorf("store report for %s: %w", j.ID, err)
 	}
-	report.DSN = &mail.Submission{
+	return &mail.Submission{
 		Content:  content,
-		Envelope: mail.Envelope{Recipients: []string{n.To}, UTF8: utf8, EightBit: utf8},
+		Envelope: mail.Envelope{Recipients: []string{n.To}, UTF8: written.UTF8, EightBit: written.EightBit},
 		Trace:    mail.Trace{Helo: d.Host, Address: "127.0.0.1", By: d.Host, Protocol: "local"},
-		Fields:   fields,
+		Fields:   written.Fields,
 		Primary:  d.Self,
 		Holders:  holders,
-	}
-	return nil
+	}, nil
 }
 
 func givenUp(j *Job, outcomes []mail.Outcome, now mail.Time) []dsn.Recipient {
@@ -72,11 +82,11 @@ func givenUp(j *Job, outcomes []mail.Outcome, now mail.Time) []dsn.Recipient {
 	var out []dsn.Recipient
 	for _, o := range outcomes {
 		r := byIndex[o.Recipient]
-		if o.Result != mail.Failed && o.Result != mail.Expired || r.Silent {
+		if o.Result != mail.Failed && o.Result != mail.Expired || !r.Asked.Notify.Wants(mail.NotifyFailure) {
 			continue
 		}
 		out = append(out, dsn.Recipient{
-			Final: r.Address, Original: r.Original, Reply: o.Reply, Remote: o.Remote, LastAttempt: now,
+			Action: dsn.Failed, Final: r.Address, Written: r.Original, Original: r.Asked.Original, Reply: o.Reply, Remote: o.Remote, LastAttempt: now,
 			Tried: j.Destination.Addr != "", Index: o.Recipient,
 		})
 	}

@@ -161,6 +161,7 @@ func (t *tx) noteShadow(m *Message) {
 }
 
 func (t *tx) addRecipients(m *Message, resolved []directory.Resolved) {
+	asked := m.askedOf()
 	for _, r := range resolved {
 		rc := Recipient{Address: r.Address, Database: r.Database, NextHop: r.NextHop, Next: t.now(), Via: r.Via, Resubmitted: m.Request != 0}
 		if r.Original != r.Address {
@@ -176,6 +177,7 @@ func (t *tx) addRecipients(m *Message, resolved []directory.Resolved) {
 		if r.Kind == directory.Failed {
 			rc.Reply = r.Reply
 		}
+		rc.Asked = asked[r.Original]
 		m.Recipients = append(m.Recipients, rc)
 	}
 }

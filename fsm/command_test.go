@@ -217,6 +217,20 @@ func (s *script) upload(a args) string {
 	if f := a.get("filtered", ""); f != "" {
 		sub.Filtered = strings.Split(f, ";")
 	}
+	sub.Envelope.EnvelopeID = a.get("envid", "")
+	for _, p := range a.pairs { // ask=0:SUCCESS+DELAY:rfc822;bob@example.org
+		if p[0] == "ask" {
+			sub.Envelope.Asked = append(sub.Envelope.Asked, make([]mail.Asked, len(sub.Envelope.Recipients)-len(sub.Envelope.Asked))...)
+			f := strings.SplitN(p[1], ":", 3)
+			ask := &sub.Envelope.Asked[s.int(f[0])]
+			if f[1] != "" {
+				ask.Notify, _ = mail.ParseNotify(strings.Split(f[1], "+"))
+			}
+			if len(f) == 3 {
+				ask.Original = f[2]
+			}
+		}
+	}
 	s.subs[name] = sub
 	return ""
 }

@@ -117,6 +117,9 @@ func (s *script) recipients(m *Message) string {
 		if r.Original != "" {
 			b.WriteString(" from=" + r.Original)
 		}
+		if a := m.Asked(r); !a.IsZero() {
+			b.WriteString(strings.TrimRight(" asked="+a.Notify.String()+":"+a.Original, ":"))
+		}
 		if r.Reply != nil {
 			b.WriteString(" (" + r.Reply.String() + ")")
 		}

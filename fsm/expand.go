@@ -56,7 +56,6 @@ func (t *tx) expandPiece(e *edit) {
 	}
 	p := t.create(e.Content)
 	p.Envelope = e.Envelope
-	p.Envelope.Recipients = nil
 	p.Trace, p.Fields, p.Overlay, p.Accepted = e.Trace, e.Fields, e.Overlay, e.Accepted
 	p.Primary, p.Shadow, p.Holders, p.Marked, p.Waiting, p.GivenUp = e.Primary, e.Shadow, e.Holders, e.Marked, e.Waiting, e.GivenUp
 	p.Parent, p.Held, p.Request, p.Origin = e.ID, true, e.Request, e.Origin
@@ -66,6 +65,7 @@ func (t *tx) expandPiece(e *edit) {
 	}
 	p.note(Event{Kind: kind, At: t.now(), Member: e.Primary, Text: "piece of " + e.ID.String()})
 	t.addRecipients(p.Message, now)
+	p.Envelope.Recipients, p.Envelope.Asked = nil, p.askedAgain()
 	for i := range p.Recipients {
 		t.see(e.ID, &p.Recipients[i])
 	}

@@ -101,6 +101,15 @@ var grown = []struct {
 	{KindAccept, "accept-relay", Accept{Submission: mail.Submission{Content: goldenSub.Content, Primary: m1, Holders: goldenSub.Holders,
 		Envelope: mail.Envelope{ReversePath: "s@example.org", Recipients: []string{"a@elsewhere.example"}, Relay: true},
 		Trace:    mail.Trace{Address: "192.0.2.1", By: "m1.example", Protocol: "ESMTPSA", User: "s@example.org"}}}},
+	{KindAccept, "accept-dsn", Accept{Submission: goldenAsks()}},
+}
+
+// goldenAsks is goldenSub with DSN parameters.
+func goldenAsks() mail.Submission {
+	s := goldenSub
+	s.Envelope.EnvelopeID, s.Envelope.Return = "QQ314159", mail.ReturnHeaders
+	s.Envelope.Asked = []mail.Asked{{}, {Notify: mail.NotifySuccess | mail.NotifyDelay, Original: "rfc822;bob@example.org"}}
+	return s
 }
 
 // Every log and every disk has these bytes: they decode for ever to the same

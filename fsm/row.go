@@ -104,6 +104,18 @@ type Recipient struct {
 
 	Resubmitted bool `cbor:"20,keyasint,omitempty"` // of a resubmission: waits behind fresh mail
 	Duplicate   bool `cbor:"21,keyasint,omitempty"` // of a resubmission: the mailbox had it already
+
+	Asked int `cbor:"22,keyasint,omitempty"` // counted from 1: which of Envelope.Asked is about it; zero: none
+}
+
+// Asked is what the sender asked for a recipient (RFC 3461). Of the success of
+// a group its sender is told once, and not by its members.
+func (m *Message) Asked(r *Recipient) mail.Asked {
+	a := m.Envelope.Ask(r.Asked - 1)
+	if len(r.Via) > 0 {
+		a.Notify = a.Notify.WithoutSuccess()
+	}
+	return a
 }
 
 // held reports whether the recipient is in the Safety Net.

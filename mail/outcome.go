@@ -35,6 +35,8 @@ type Outcome struct {
 	Next       Time   `cbor:"7,keyasint,omitempty"` // Deferred: when to try again
 	Duplicate  bool   `cbor:"8,keyasint,omitempty"` // Delivered: the mailbox had it already
 	Took       int64  `cbor:"9,keyasint,omitempty"` // milliseconds of the attempt
+
+	Passed bool `cbor:"50,keyasint,omitempty"` // Delivered, Relayed: who took it tells the sender of the success
 }
 
 // Report is what a member says of one message after an attempt. DSN, if set,

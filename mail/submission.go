@@ -21,6 +21,18 @@ type Envelope struct {
 	// Relay: the client has the right to send to recipients outside our domains.
 	// Without it such a recipient fails, whatever took it.
 	Relay bool `cbor:"44,keyasint,omitempty"`
+
+	EnvelopeID string  `cbor:"50,keyasint,omitempty"` // ENVID decoded (RFC 3461 §4.4); may be empty
+	Return     Return  `cbor:"51,keyasint,omitempty"` // RET
+	Asked      []Asked `cbor:"52,keyasint,omitempty"` // for each of Recipients; empty where no RCPT asked for anything
+}
+
+// Ask is what was asked for the n-th recipient.
+func (e *Envelope) Ask(n int) Asked {
+	if n < 0 || n >= len(e.Asked) {
+		return Asked{}
+	}
+	return e.Asked[n]
 }
 
 // Trace is what the Received field says of how a message came in. It is kept

@@ -112,7 +112,8 @@ func (q *dueQuery) take(to deliver.Destination, n int) {
 
 func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
-		Trace: m.Trace, Fields: m.Fields, Overlay: m.Overlay, Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
+		EnvelopeID: m.Envelope.EnvelopeID, Return: m.Envelope.Return, Trace: m.Trace, Fields: m.Fields, Overlay: m.Overlay,
+		Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
 		Destination: to, Bounce: m.Bounce(), All: m.Envelope.Recipients}
 	if m.Request != 0 {
 		j.Quiet, j.Origin = true, m.Origin
@@ -123,7 +124,7 @@ func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 		if r.State != fsm.Pending || r.Next > q.now || r.Destination() != to.Key {
 			continue
 		}
-		dr := deliver.Recipient{Index: i, Address: r.Address, Original: r.Original, Attempts: r.Attempts}
+		dr := deliver.Recipient{Index: i, Address: r.Address, Original: r.Original, Attempts: r.Attempts, Asked: m.Asked(r)}
 		if to.Key == "fail" && r.Reply != nil {
 			dr.Refused = *r.Reply
 		}

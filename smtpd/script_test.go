@@ -25,7 +25,8 @@ import (
 //	L: role tls  before all others: the listener; without it mx may
 //	Q: what code enhanced text   from here the queue's begin, write, commit, the
 //	             directory's verify, the gate's ready answer so; nothing: no error
-//	M: sender -> recipients "body"   the next message in the queue; "none": there is none
+//	M: sender -> recipients "body"   the next message in the queue; "none": there is none.
+//	             What DSN parameters asked for stands before the body, as {ENVID RET; NOTIFY ORCPT; …}
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/smtp/*.txt")
 	if err != nil || len(files) == 0 {
@@ -143,7 +144,7 @@ func (s *script) expectMessage(want string) error {
 	}
 	m := s.got[0]
 	s.got = s.got[1:]
-	got := strings.TrimSpace(m.env.ReversePath+" -> "+strings.Join(m.env.Recipients, " ")) + " " + strconv.Quote(m.body)
+	got := strings.TrimSpace(m.env.ReversePath+" -> "+strings.Join(m.env.Recipients, " ")) + parameters(m.env) + " " + strconv.Quote(m.body)
 	body := want[strings.LastIndex(want, ` "`)+1:]
 	unquoted, err := strconv.Unquote(body)
 	if err != nil {
@@ -153,6 +154,18 @@ func (s *script) expectMessage(want string) error {
 		return fmt.Errorf("got %s", got)
 	}
 	return nil
+}
+
+// parameters is what the sender asked for, if anything (RFC 3461).
+func parameters(env mail.Envelope) string {
+	if env.EnvelopeID == "" && env.Return == 0 && len(env.Asked) == 0 {
+		return ""
+	}
+	out := " {" + strings.TrimSpace(env.EnvelopeID+" "+env.Return.String())
+	for _, a := range env.Asked {
+		out += strings.TrimRight("; "+strings.TrimSpace(a.Notify.String()+" "+a.Original), " ")
+	}
+	return out + "}"
 }
 
 // set makes a part of the queue answer with an error.

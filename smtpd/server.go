@@ -104,6 +104,7 @@ func New(cfg Config) *Server {
 	s.smtp.Domain = cfg.Hostname
 	s.smtp.MaxLineLength = 0 // limited by wire; here it would hold for bodies too
 	s.smtp.EnableSMTPUTF8 = true
+	s.smtp.EnableDSN = true
 	// What go-smtp still logs is a panic or a failing accept.
 	s.smtp.ErrorLog = s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Error})
 	return s

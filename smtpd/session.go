@@ -69,6 +69,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	tx.env.EightBit = opts.Body == smtp.Body8BitMIME
 	tx.env.UTF8 = opts.UTF8
 	tx.env.Relay = s.mayRelay()
+	if err := reports(&tx.env, opts); err != nil {
+		return nil, err
+	}
 	if from == "" {
 		return tx, nil
 	}
@@ -84,14 +87,14 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 }
 
 // Rcpt implements smtp.Session.
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if err := s.rcpt(to); err != nil {
+func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
+	if err := s.rcpt(to, opts); err != nil {
 		return smtpError(s.srv.answer("rcpt", s.client, err))
 	}
 	return nil
 }
 
-func (s *session) rcpt(to string) error {
+func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 	tx, limit := s.tx, s.srv.cfg.RecipientsMax
 	tx.asked++
 	switch {
@@ -107,12 +110,16 @@ func (s *session) rcpt(to string) error {
 	case addr.UTF8() && !tx.env.UTF8:
 		return replyUTF8
 	}
+	ask, err := asked(opts)
+	if err != nil {
+		return err
+	}
 	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr, tx.env.Relay); err != nil {
 		return err
 	}
 	if text := addr.String(); !tx.known[text] { // said twice is meant once
 		tx.known[text] = true
-		tx.env.Recipients = append(tx.env.Recipients, text)
+		tx.add(text, ask)
 	}
 	return nil
 }
@@ -160,7 +167,7 @@ func (s *Server) sizeMax() int64 {
 
 func (tx *transaction) envelope() mail.Envelope {
 	env := tx.env
-	env.Recipients = slices.Clone(env.Recipients)
+	env.Recipients, env.Asked = slices.Clone(env.Recipients), slices.Clone(env.Asked)
 	return env
 }
 

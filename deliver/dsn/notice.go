@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-message"
@@ -16,14 +15,32 @@ import (
 	"mailraft/mail"
 )
 
-// headerMax bounds what is returned of the original.
-const headerMax = 64 << 10
+// Bounds of what is returned of the original: a report must get through where
+// the message did not.
+const (
+	headerMax = 64 << 10
+	fullMax   = 1 << 20
+)
 
-// Recipient is one that was given up.
+// Action is what became of a recipient (RFC 3464 §2.3.3).
+type Action string
+
+// The actions.
+const (
+	Failed    Action = "failed"
+	Delayed   Action = "delayed"
+	Delivered Action = "delivered"
+	Relayed   Action = "relayed"  // to where nobody will tell of its success
+	Expanded  Action = "expanded" // a group: its members have the message, or will
+)
+
+// Recipient is one that the report tells of.
 type Recipient struct {
+	Action      Action
 	Final       string     // where delivery was tried
-	Original    string     // as the sender wrote it
-	Reply       mail.Reply // the last word on it
+	Written     string     // as the sender wrote it, if otherwise
+	Original    string     // ORCPT, decoded, with its type: "rfc822;bob@example.org"; may be empty
+	Reply       mail.Reply // the last word on it; zero: there is none
 	Remote      string     // who said so; empty if we did
 	LastAttempt mail.Time
 	Tried       bool // the reply came of an attempt, not of resolving the address
@@ -37,59 +54,87 @@ type Notice struct {
 	ID         mail.ID
 	EnvelopeID string // ENVID; may be empty
 	Arrival    mail.Time
+	Expires    mail.Time // Delayed: when it is given up
 	Now        mail.Time
 	Recipients []Recipient
 	Subject    string
 	MessageID  string
-	Header     []byte // of the original, see HeaderOf
+	Original   []byte // what is returned of the message, see HeaderOf and WholeOf
+	Whole      bool   // Original is all of it
 }
 
-// Write writes the report, and returns the fields that the queue keeps of it
-// and whether it needs SMTPUTF8 (RFC 6533).
-func (n *Notice) Write(w io.Writer) (mail.Fields, bool, error) {
-	utf8 := n.utf8()
-	fields := mail.Fields{
+// Written is what the queue must know of a report.
+type Written struct {
+	Fields   mail.Fields
+	UTF8     bool // it needs SMTPUTF8
+	EightBit bool // it needs 8BITMIME
+}
+
+// Write writes the report.
+func (n *Notice) Write(w io.Writer) (Written, error) {
+	out := Written{UTF8: n.utf8()}
+	out.Fields = mail.Fields{
 		MessageID: "<" + n.ID.String() + "." + n.mark() + "@" + n.Host + ">",
 		Date:      n.Now.Std().Format(time.RFC1123Z),
-		Subject:   "Undelivered mail returned to sender",
+		Subject:   n.subject(),
 	}
 	var h message.Header
 	// Fields are put above each other: the last is the first.
-	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": "=_" + n.mark() + "_" + n.ID.String()})
+	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": n.boundary()})
 	h.Set("MIME-Version", "1.0")
 	h.Set("Auto-Submitted", "auto-replied") // RFC 3834 §5
 	if validReference(n.MessageID) {
 		h.Set("References", n.MessageID)
 		h.Set("In-Reply-To", n.MessageID)
 	}
-	h.Set("Message-ID", fields.MessageID)
-	h.Set("Subject", fields.Subject)
+	h.Set("Message-ID", out.Fields.MessageID)
+	h.Set("Subject", out.Fields.Subject)
 	h.Set("To", "<"+n.To+">")
 	h.Set("From", "Mail Delivery System <MAILER-DAEMON@"+n.Host+">")
-	h.Set("Date", fields.Date)
-	out, err := message.CreateWriter(w, h)
+	h.Set("Date", out.Fields.Date)
+	report, err := message.CreateWriter(w, h)
 	if err != nil {
-		return fields, utf8, err
+		return out, err
 	}
-	err = errors.Join(n.part(out, "text/plain", "utf-8", n.text()), n.part(out, n.kind("message/delivery-status", "message/global-delivery-status"), "", n.status(utf8)))
-	if len(n.Header) > 0 && err == nil {
-		err = n.part(out, n.kind("text/rfc822-headers", "message/global-headers"), "", n.Header)
+	err = errors.Join(n.part(report, "text/plain", n.text()), n.part(report, n.kind("message/delivery-status", "message/global-delivery-status"), n.status()))
+	if kind := n.returned(); kind != "" && err == nil {
+		err = n.part(report, kind, n.Original)
+		out.EightBit = n.Whole && !plain(n.Original)
 	}
-	return fields, utf8, errors.Join(err, out.Close())
+	out.EightBit = out.EightBit || out.UTF8
+	return out, errors.Join(err, report.Close())
 }
 
-func (n *Notice) part(out *message.Writer, kind, charset string, body []byte) error {
+// returned is the kind of the part with what is returned; empty: nothing is.
+// A whole message may not be encoded (RFC 2046 §5.2.1).
+func (n *Notice) returned() string {
+	switch {
+	case len(n.Original) == 0:
+		return ""
+	case n.Whole:
+		return n.kind("message/rfc822", "message/global")
+	}
+	return n.kind("text/rfc822-headers", "message/global-headers")
+}
+
+func (n *Notice) part(out *message.Writer, kind string, body []byte) error {
 	var h message.Header
 	var params map[string]string
-	if charset != "" {
-		params = map[string]string{"charset": charset}
+	if kind == "text/plain" {
+		params = map[string]string{"charset": "utf-8"}
 	}
-	// message/delivery-status must not be encoded (RFC 3464 §2.1.1): it is
-	// ASCII, or the report goes by SMTPUTF8. The others are where need be.
-	if !plain(body) && kind != "message/global-delivery-status" {
-		h.Set("Content-Transfer-Encoding", "quoted-printable")
-	} else if !plain(body) {
-		h.Set("Content-Transfer-Encoding", "8bit")
+	// message/delivery-status must not be encoded (RFC 3464 §2.1.1), nor a
+	// message: they are ASCII, or the report goes by 8BITMIME or SMTPUTF8. The
+	// others are encoded where need be.
+	switch kind {
+	case "message/global-delivery-status", "message/rfc822", "message/global":
+		if !plain(body) {
+			h.Set("Content-Transfer-Encoding", "8bit")
+		}
+	default:
+		if !plain(body) {
+			h.Set("Content-Transfer-Encoding", "quoted-printable")
+		}
 	}
 	h.SetContentType(kind, params)
 	p, err := out.CreatePart(h)
@@ -107,88 +152,26 @@ func (n *Notice) kind(ascii, global string) string {
 	return ascii
 }
 
-func (n *Notice) utf8() bool {
-	wide := func(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
-	for _, r := range n.Recipients {
-		if wide(r.Final) || wide(r.Original) {
-			return true
-		}
+// utf8 reports that the sender's own address takes SMTPUTF8, so that all may be
+// said in UTF-8. To any other sender addresses are written in ASCII (RFC 6533
+// §3): a report that needs more than the message did might not arrive.
+func (n *Notice) utf8() bool { return wide(n.To) }
+
+// boundary is between the parts, and in none of them.
+func (n *Notice) boundary() string {
+	b := "=_" + n.mark() + "_" + n.ID.String()
+	for bytes.Contains(n.Original, []byte(b)) {
+		b += "_"
 	}
-	return wide(n.To)
+	return b
 }
 
-// text is for people.
-func (n *Notice) text() []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "This is the mail system at %s.\r\n\r\n", n.Host)
-	b.WriteString("Your message could not be delivered to the recipients below, and is not tried\r\nany more. The answer that led to this follows each of them.\r\n")
-	if n.Subject != "" {
-		fmt.Fprintf(&b, "\r\nSubject: %s\r\n", line(n.Subject))
-	}
-	for _, r := range n.Recipients {
-		fmt.Fprintf(&b, "\r\n<%s>", line(r.Final))
-		if r.Original != "" && r.Original != r.Final {
-			fmt.Fprintf(&b, " (written as <%s>)", line(r.Original))
-		}
-		if r.Remote != "" {
-			fmt.Fprintf(&b, "\r\n    %s said", line(r.Remote))
-		}
-		fmt.Fprintf(&b, "\r\n    %s\r\n", line(r.Reply.String()))
-	}
-	fmt.Fprintf(&b, "\r\nQueue id: %s\r\n", n.ID)
-	return []byte(b.String())
-}
-
-// status is for programs: RFC 3464 §2.2 and §2.3.
-func (n *Notice) status(utf8 bool) []byte {
-	var b strings.Builder
-	if n.EnvelopeID != "" {
-		fmt.Fprintf(&b, "Original-Envelope-Id: %s\r\n", ascii(n.EnvelopeID))
-	}
-	fmt.Fprintf(&b, "Reporting-MTA: dns; %s\r\n", n.Host)
-	fmt.Fprintf(&b, "X-Mailraft-Queue-ID: %s\r\n", n.ID)
-	fmt.Fprintf(&b, "Arrival-Date: %s\r\n", n.Arrival.Std().Format(time.RFC1123Z))
-	kind, clean := "rfc822", ascii
-	if utf8 {
-		kind, clean = "utf-8", line
-	}
-	for _, r := range n.Recipients {
-		b.WriteString("\r\n")
-		if r.Original != "" && r.Original != r.Final {
-			fmt.Fprintf(&b, "Original-Recipient: %s; %s\r\n", kind, clean(r.Original))
-		}
-		fmt.Fprintf(&b, "Final-Recipient: %s; %s\r\nAction: failed\r\nStatus: %s\r\n", kind, clean(r.Final), statusOf(r.Reply))
-		if r.Remote != "" {
-			fmt.Fprintf(&b, "Remote-MTA: dns; %s\r\n", ascii(r.Remote))
-		}
-		if r.Tried {
-			fmt.Fprintf(&b, "Diagnostic-Code: smtp; %s\r\nLast-Attempt-Date: %s\r\n", fold(ascii(r.Reply.String())), r.LastAttempt.Std().Format(time.RFC1123Z))
-		} else {
-			fmt.Fprintf(&b, "Diagnostic-Code: x-mailraft; %s\r\n", fold(ascii(r.Reply.String())))
-		}
-	}
-	return []byte(b.String())
-}
-
-// statusOf is the enhanced code (RFC 3463), made from the basic one where the
-// server gave none.
-func statusOf(r mail.Reply) string {
-	var class, subject, detail int
-	if n, _ := fmt.Sscanf(r.Enhanced, "%d.%d.%d", &class, &subject, &detail); n == 3 && (class == 4 || class == 5) {
-		return fmt.Sprintf("%d.%d.%d", class, subject, detail)
-	}
-	if r.Temporary() {
-		return "4.0.0"
-	}
-	return "5.0.0"
-}
-
-// mark tells apart the reports of one message: it is a hash of the recipients
-// that this one is about.
+// mark tells apart the reports of one message: it is a hash of what this one
+// says of which recipients.
 func (n *Notice) mark() string {
 	h := sha256.New()
 	for _, r := range n.Recipients {
-		fmt.Fprintf(h, "%d,", r.Index)
+		fmt.Fprintf(h, "%d %s,", r.Index, r.Action)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
@@ -210,4 +193,23 @@ func HeaderOf(r io.Reader) ([]byte, error) {
 		}
 		head = append(head, l...)
 	}
+}
+
+// WholeOf reads a message of the given size if it can be returned whole: not
+// above 1 MiB, without lines or bytes that no report can carry. Else it reads
+// the header, which is what HeaderOf reads.
+func WholeOf(r io.ReadSeeker, size int64) (original []byte, whole bool, err error) {
+	if size <= fullMax {
+		if original, err = io.ReadAll(io.LimitReader(r, fullMax+1)); err != nil {
+			return nil, false, fmt.Errorf("read message: %w", err)
+		}
+		if int64(len(original)) <= fullMax && portable(original) {
+			return original, true, nil
+		}
+		if _, err = r.Seek(0, io.SeekStart); err != nil {
+			return nil, false, fmt.Errorf("read message again: %w", err)
+		}
+	}
+	original, err = HeaderOf(r)
+	return original, false, err
 }

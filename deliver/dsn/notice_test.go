@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-message"
 
@@ -19,11 +20,11 @@ func notice() *Notice {
 	return &Notice{
 		Host: "m1.example.test", To: "sender@example.org", ID: queue.NewID(1_900_000_000_000, 5, 0), EnvelopeID: "env 1",
 		Arrival: 1_900_000_000_000, Now: 1_900_000_100_000, Subject: "hello\r\nBcc: x", MessageID: "<1@example.org>",
-		Header: []byte("From: sender@example.org\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n"),
+		Original: []byte("From: sender@example.org\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n"),
 		Recipients: []Recipient{
-			{Final: "alice@example.test", Original: "staff@example.test", Reply: queue.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user\r\nAction: delivered"}, Remote: "mx.example[192.0.2.1]:24", LastAttempt: 1_900_000_090_000, Tried: true, Index: 0},
-			{Final: "bob@example.test", Original: "bob@example.test", Reply: queue.Reply{Code: 451, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + strings.Repeat("451 busy ", 40)}, LastAttempt: 1_900_000_090_000, Tried: true, Index: 3},
-			{Final: "gone@example.test", Reply: queue.Reply{Code: 550, Text: "unknown mailbox"}, Index: 4},
+			{Action: Failed, Final: "alice@example.test", Written: "staff@example.test", Original: "rfc822;Staff+all@example.test", Reply: queue.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user\r\nAction: delivered"}, Remote: "mx.example[192.0.2.1]:24", LastAttempt: 1_900_000_090_000, Tried: true, Index: 0},
+			{Action: Failed, Final: "bob@example.test", Written: "bob@example.test", Reply: queue.Reply{Code: 451, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + strings.Repeat("451 busy ", 40)}, LastAttempt: 1_900_000_090_000, Tried: true, Index: 3},
+			{Action: Failed, Final: "gone@example.test", Reply: queue.Reply{Code: 550, Text: "unknown mailbox"}, Index: 4},
 		},
 	}
 }
@@ -31,11 +32,11 @@ func notice() *Notice {
 func write(t *testing.T, n *Notice) (string, queue.Fields, bool) {
 	t.Helper()
 	var b bytes.Buffer
-	fields, utf8, err := n.Write(&b)
+	w, err := n.Write(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.String(), fields, utf8
+	return b.String(), w.Fields, w.UTF8
 }
 
 // parts reads a report again: the kinds and the texts of its parts.
@@ -89,7 +90,7 @@ func TestNotice(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != "text/plain message/delivery-status text/rfc822-headers" {
 		t.Fatal(got)
 	}
-	if bodies[2] != string(notice().Header) {
+	if bodies[2] != string(notice().Original) {
 		t.Errorf("header %q", bodies[2])
 	}
 	groups := strings.Split(strings.TrimSuffix(bodies[1], "\r\n"), "\r\n\r\n")
@@ -98,7 +99,7 @@ func TestNotice(t *testing.T) {
 	}
 	for i, want := range []map[string]string{
 		{"Reporting-Mta": "dns; m1.example.test", "Original-Envelope-Id": "env 1", "X-Mailraft-Queue-Id": notice().ID.String(), "Arrival-Date": "Sun, 17 Mar 2030 17:46:40 +0000"},
-		{"Final-Recipient": "rfc822; alice@example.test", "Original-Recipient": "rfc822; staff@example.test", "Action": "failed", "Status": "5.1.1", "Remote-Mta": "dns; mx.example[192.0.2.1]:24", "Diagnostic-Code": "smtp; 550 5.1.1 no such user??Action: delivered", "Last-Attempt-Date": "Sun, 17 Mar 2030 17:48:10 +0000"},
+		{"Final-Recipient": "rfc822; alice@example.test", "Original-Recipient": "rfc822; Staff+all@example.test", "Action": "failed", "Status": "5.1.1", "Remote-Mta": "dns; mx.example[192.0.2.1]:24", "Diagnostic-Code": "smtp; 550 5.1.1 no such user??Action: delivered", "Last-Attempt-Date": "Sun, 17 Mar 2030 17:48:10 +0000"},
 		{"Final-Recipient": "rfc822; bob@example.test", "Original-Recipient": "", "Action": "failed", "Status": "4.4.7", "Remote-Mta": ""},
 		{"Final-Recipient": "rfc822; gone@example.test", "Status": "5.0.0", "Diagnostic-Code": "x-mailraft; 550 unknown mailbox", "Last-Attempt-Date": ""},
 	} {
@@ -123,25 +124,137 @@ func TestNoticesOfOneMessageDiffer(t *testing.T) {
 	}
 }
 
+// A sender whose own address needs SMTPUTF8 gets a report in UTF-8, any other
+// one in ASCII (RFC 6533 §3).
 func TestInternational(t *testing.T) {
 	n := notice()
-	n.Recipients[0].Final = "jörg@example.test"
+	n.Recipients[0].Final = "jörg+x@example.test"
+	n.Recipients[0].Original = "utf-8;ж@example.test"
 	n.Recipients[0].Reply.Text = "kein Empfänger"
 	text, _, utf8 := write(t, n)
 	_, kinds, bodies := parts(t, text)
+	if utf8 || kinds[1] != "message/delivery-status" || strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 }) {
+		t.Fatalf("%v, %v", utf8, kinds)
+	}
+	for _, want := range []string{`Final-Recipient: utf-8; j\x{F6}rg\x{2B}x@example.test`, `Original-Recipient: utf-8; \x{436}@example.test`, "kein Empf?nger"} {
+		if !strings.Contains(bodies[1], want) {
+			t.Errorf("%q: no %s", bodies[1], want)
+		}
+	}
+	n.To = "süd@example.org"
+	text, _, utf8 = write(t, n)
+	_, kinds, bodies = parts(t, text)
 	if !utf8 || kinds[1] != "message/global-delivery-status" || kinds[2] != "message/global-headers" {
 		t.Fatalf("%v, %v", utf8, kinds)
 	}
-	if !strings.Contains(bodies[1], "Final-Recipient: utf-8; jörg@example.test") || !strings.Contains(bodies[0], "kein Empfänger") {
+	if !strings.Contains(bodies[1], "Final-Recipient: utf-8; jörg+x@example.test") || !strings.Contains(bodies[0], "kein Empfänger") {
 		t.Errorf("%q", bodies)
 	}
 }
 
+// What became of each recipient, and how the report is called.
+func TestActions(t *testing.T) {
+	all := []Recipient{
+		{Action: Failed, Final: "a@x.test", Reply: queue.Reply{Code: 451, Enhanced: "2.0.0", Text: "odd"}, Tried: true},
+		{Action: Delayed, Final: "b@x.test", Index: 1},
+		{Action: Delivered, Final: "c@x.test", Reply: queue.Reply{Code: 250, Enhanced: "2.1.5", Text: "saved"}, Remote: "mbox", Tried: true, Index: 2},
+		{Action: Relayed, Final: "d@x.test", Reply: queue.Reply{Code: 250, Text: "ok"}, Tried: true, Index: 3},
+		{Action: Expanded, Final: "staff@x.test", Index: 4},
+	}
+	for i, want := range []struct{ subject, status string }{
+		{"Undelivered mail returned to sender", "Action: failed\r\nStatus: 4.0.0\r\nDiagnostic-Code: smtp; 451 2.0.0 odd\r\n"},
+		{"Delayed mail, still being tried", "Action: delayed\r\nStatus: 4.0.0\r\nWill-Retry-Until: Tue, 19 Mar 2030 17:46:40 +0000\r\n"},
+		{"Successful mail delivery report", "Action: delivered\r\nStatus: 2.1.5\r\nRemote-MTA: dns; mbox\r\n"},
+		{"Successful mail delivery report", "Action: relayed\r\nStatus: 2.0.0\r\n"},
+		{"Successful mail delivery report", "Action: expanded\r\nStatus: 2.0.0\r\n"},
+	} {
+		n := notice()
+		n.Recipients, n.Expires = all[i:], n.Arrival.Add(48*time.Hour)
+		text, fields, _ := write(t, n)
+		_, _, bodies := parts(t, text)
+		if fields.Subject != want.subject || !strings.Contains(bodies[1], want.status) {
+			t.Errorf("%s: %q\n%s", fields.Subject, bodies[1], want.status)
+		}
+	}
+}
+
+// RET=FULL: the message whole, unless it is too large or could not be sent.
+func TestWhole(t *testing.T) {
+	small := "Subject: x\r\n\r\nbody\r\n"
+	for name, c := range map[string]struct {
+		text            string
+		whole, eightBit bool
+	}{
+		"small":     {small, true, false},
+		"8-bit":     {small + "grün\r\n", true, true},
+		"large":     {small + strings.Repeat("0123456789\r\n", 100_000), false, false},
+		"long line": {small + strings.Repeat("x", 1200) + "\r\n", false, false},
+		"bare LF":   {small + "a\nb\r\n", false, false},
+		"NUL":       {small + "\x00\r\n", false, false},
+		"no end":    {small + "end", false, false},
+		"boundary":  {small + "--=_" + notice().mark() + "_" + notice().ID.String() + "\r\nx\r\n", true, false},
+	} {
+		n := notice()
+		var err error
+		if n.Original, n.Whole, err = WholeOf(strings.NewReader(c.text), int64(len(c.text))); err != nil || n.Whole != c.whole {
+			t.Errorf("%s: whole %t, %v", name, n.Whole, err)
+		}
+		var b bytes.Buffer
+		w, err := n.Write(&b)
+		if err != nil || w.EightBit != c.eightBit {
+			t.Errorf("%s: %+v, %v", name, w, err)
+		}
+		_, kinds, bodies := parts(t, b.String())
+		if want := map[bool]string{true: "message/rfc822", false: "text/rfc822-headers"}[c.whole]; len(kinds) != 3 || kinds[2] != want {
+			t.Errorf("%s: %v", name, kinds)
+		} else if want := map[bool]string{true: c.text, false: "Subject: x\r\n"}[c.whole]; bodies[2] != want {
+			t.Errorf("%s: %q", name, bodies[2])
+		}
+	}
+}
+
+// Whatever is in a notice, what is written can be read again, and says it.
+func FuzzNotice(f *testing.F) {
+	f.Add("a@x.test", "rfc822;b@x.test", "no such user", "5.1.1", "env", "<1@x>", "subject", []byte("A: b\r\n"), true)
+	f.Add("jörg@x.test", "utf-8;ж@x.test", "a\r\n\r\nAction: delivered", "x", "e\r\n", "<\n>", "\x00", []byte("\xff\r\n\r\n--"), false)
+	f.Fuzz(func(t *testing.T, final, original, answer, enhanced, envelope, id, subject string, body []byte, utf8 bool) {
+		n := notice()
+		n.Recipients = []Recipient{{Action: Failed, Final: final, Original: original, Remote: answer, Tried: true,
+			Reply: queue.Reply{Code: 550, Enhanced: enhanced, Text: answer}}, {Action: Delivered, Final: "ok@x.test", Index: 1}}
+		n.EnvelopeID, n.MessageID, n.Subject = envelope, id, subject
+		if utf8 {
+			n.To = "ü@x.test"
+		}
+		var err error
+		if n.Original, n.Whole, err = WholeOf(bytes.NewReader(body), int64(len(body))); err != nil {
+			t.Fatal(err)
+		}
+		text, _, _ := write(t, n)
+		if _, err := mail.ReadMessage(strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+		_, kinds, bodies := parts(t, text)
+		if len(kinds) != 2 && (len(kinds) != 3 || len(n.Original) == 0) {
+			t.Fatalf("%v", kinds)
+		}
+		groups := strings.Split(strings.TrimSuffix(bodies[1], "\r\n"), "\r\n\r\n")
+		if len(groups) != 3 {
+			t.Fatalf("%d groups: %q", len(groups), bodies[1])
+		}
+		for i, action := range []string{"", "failed", "delivered"} {
+			g, err := mail.ReadMessage(strings.NewReader(groups[i] + "\r\n\r\n"))
+			if err != nil || len(g.Header["Action"]) != min(i, 1) || g.Header.Get("Action") != action {
+				t.Fatalf("group %d: %v, %q", i, err, groups[i])
+			}
+		}
+	})
+}
+
 func TestOddHeader(t *testing.T) {
 	n := notice()
-	n.Header = []byte("Subject: \xff\xfe 8-bit\r\nX-Long: " + strings.Repeat("x", 3000) + "\r\n.\r\n=_" + n.mark() + "\r\n")
+	n.Original = []byte("Subject: \xff\xfe 8-bit\r\nX-Long: " + strings.Repeat("x", 3000) + "\r\n.\r\n=_" + n.mark() + "\r\n")
 	text, _, _ := write(t, n)
-	if _, _, bodies := parts(t, text); bodies[2] != string(n.Header) {
+	if _, _, bodies := parts(t, text); bodies[2] != string(n.Original) {
 		t.Errorf("header %q", bodies[2])
 	}
 	for l := range strings.Lines(text) {
@@ -149,7 +262,7 @@ func TestOddHeader(t *testing.T) {
 			t.Errorf("a line of %d bytes", len(l))
 		}
 	}
-	n.Header = nil
+	n.Original = nil
 	text, _, _ = write(t, n)
 	if _, kinds, _ := parts(t, text); len(kinds) != 2 {
 		t.Errorf("%v", kinds)

@@ -2,6 +2,7 @@ package dsn
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -26,6 +27,22 @@ func ascii(s string) string {
 	}, s)
 }
 
+// wide reports text beyond ASCII.
+func wide(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
+
+// addrXtext is utf-8-addr-xtext: an address in ASCII (RFC 6533 §3).
+func addrXtext(s string) string {
+	var b strings.Builder
+	for _, r := range line(s) {
+		if r <= ' ' || r >= 0x7f || r == '+' || r == '=' || r == '\\' {
+			fmt.Fprintf(&b, `\x{%02X}`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
 // fold breaks a long value at spaces (RFC 5322 §2.2.3).
 func fold(s string) string {
 	var b strings.Builder
@@ -48,6 +65,17 @@ func fold(s string) string {
 func plain(b []byte) bool {
 	for l := range bytes.Lines(b) {
 		if len(l) > 1000 || bytes.ContainsFunc(l, func(r rune) bool { return r >= 0x80 || r == 0 }) {
+			return false
+		}
+	}
+	return true
+}
+
+// portable text may stand in a message that is not encoded: lines of at most
+// 998 bytes that end in CRLF, no NUL.
+func portable(b []byte) bool {
+	for l := range bytes.Lines(b) {
+		if len(l) > 1000 || !bytes.HasSuffix(l, []byte("\r\n")) || bytes.IndexByte(l, 0) >= 0 || bytes.IndexByte(l, '\r') != len(l)-2 {
 			return false
 		}
 	}

@@ -108,7 +108,7 @@ func (x *transaction) run() (clean bool, err error) {
 		x.rest(*r, false)
 		return true, nil
 	}
-	err = x.client.Mail(x.from, &smtp.MailOptions{UTF8: x.utf8, Size: x.size()})
+	err = x.client.Mail(x.from, x.mailOptions())
 	if err != nil {
 		r, ok := said(err)
 		if x.reused && (!ok || closing(r)) {
@@ -168,7 +168,7 @@ func (x *transaction) recipients() (clean, ok bool) {
 			continue // answered with the first, see share
 		}
 		sent[to] = i
-		err := x.client.Rcpt(to, nil)
+		err := x.client.Rcpt(to, x.rcptOptions(i))
 		if err == nil {
 			x.accepted = append(x.accepted, i)
 			continue
@@ -262,6 +262,7 @@ func (x *transaction) smtpAnswer(data *smtp.DataCommand) (clean bool) {
 	}
 	for _, i := range x.accepted {
 		x.answers[i] = ans
+		x.answers[i].Passed = err == nil && x.passed(x.attempt.Recipients[i])
 		x.share(i)
 	}
 	return clean
@@ -278,7 +279,7 @@ func (x *transaction) lmtpAnswers(data *smtp.DataCommand) (clean bool) {
 	for _, i := range x.accepted {
 		to := x.to[i]
 		if r := resp[to]; r != nil {
-			x.answers[i] = deliver.Answer{Reply: taken(r.StatusText), Remote: x.name, Duplicate: strings.HasSuffix(r.StatusText, deliver.HadIt)}
+			x.answers[i] = deliver.Answer{Reply: taken(r.StatusText), Remote: x.name, Duplicate: strings.HasSuffix(r.StatusText, deliver.HadIt), Passed: x.passed(x.attempt.Recipients[i])}
 		} else if e := failed[to]; e != nil {
 			var ok bool
 			x.answers[i], ok = x.afterDot(e)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mailraft/deliver"
+	"mailraft/mail"
 )
 
 // brief is an answer in a few characters: code, then d(own), u(ncertain).
@@ -116,6 +117,55 @@ func TestMessageOnTheWire(t *testing.T) {
 	a.ReversePath = "a b@x"
 	if got := brief(send(t, tr, a)); got != "553" {
 		t.Errorf("odd reverse-path: %s", got)
+	}
+}
+
+// What the sender asked for goes to a server that offers DSN, by LMTP too, and
+// that one tells of the success then. To others it is not said.
+func TestParametersArePassedOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		list   string
+		lmtp   bool
+		change func(*deliver.Attempt)
+		want   []string
+		passed string
+	}{
+		"offered": {"DSN", false, nil, []string{"MAIL FROM:<s@example.org> RET=HDRS ENVID=Q+2B1", "RCPT TO:<a@x.test> NOTIFY=SUCCESS,DELAY ORCPT=RFC822;Bob+2Bx@y.test",
+			"RCPT TO:<b@x.test> NOTIFY=NEVER ORCPT=UTF-8;j\\x{F6}rg@y.test", "RCPT TO:<c@x.test>"}, "true false false"},
+		"by LMTP":     {"DSN", true, nil, nil, "true false false"},
+		"not offered": {"ENHANCEDSTATUSCODES", false, nil, []string{"MAIL FROM:<s@example.org>", "RCPT TO:<a@x.test>", "RCPT TO:<b@x.test>", "RCPT TO:<c@x.test>"}, "false false false"},
+		"a resubmission": {"DSN", false, func(a *deliver.Attempt) { a.Quiet = true }, []string{"MAIL FROM:<s@example.org>", "RCPT TO:<a@x.test> NOTIFY=NEVER",
+			"RCPT TO:<b@x.test> NOTIFY=NEVER", "RCPT TO:<c@x.test> NOTIFY=NEVER"}, "false false false"},
+		"odd": {"DSN", false, func(a *deliver.Attempt) {
+			a.EnvelopeID, a.Return = "\r\nQUIT", 77
+			a.Recipients[0].Asked = mail.Asked{Notify: 1 << 7, Original: "rfc822;a\r\nb"}
+			a.Recipients[1].Asked = mail.Asked{Original: "utf-8;\n"}
+		}, []string{"MAIL FROM:<s@example.org>", "RCPT TO:<a@x.test>", "RCPT TO:<b@x.test>", "RCPT TO:<c@x.test>"}, "false false false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{list: c.list, lmtp: c.lmtp}
+			scheme := map[bool]string{true: "lmtp://", false: "smtp://"}[c.lmtp]
+			a := attempt(scheme+f.listen(t), "a@x.test", "b@x.test", "c@x.test")
+			a.EnvelopeID, a.Return = "Q+1", mail.ReturnHeaders
+			a.Recipients[0].Asked = mail.Asked{Notify: mail.NotifySuccess | mail.NotifyDelay, Original: "rfc822;Bob+x@y.test"}
+			a.Recipients[1].Asked = mail.Asked{Notify: mail.NotifyNever, Original: "utf-8;jörg@y.test"}
+			if c.change != nil {
+				c.change(a)
+			}
+			var passed []string
+			for _, ans := range send(t, newTransport(t), a) {
+				if ans.Reply.Code != 250 {
+					t.Errorf("%+v", ans)
+				}
+				passed = append(passed, fmt.Sprint(ans.Passed))
+			}
+			if got := strings.Join(passed, " "); got != c.passed {
+				t.Errorf("passed %s", got)
+			}
+			if got := f.heard(); c.want != nil && !slices.Equal(got[1:len(c.want)+1], c.want) {
+				t.Errorf("said\n%q\nwant\n%q", got, c.want)
+			}
+		})
 	}
 }
 
