@@ -20,7 +20,7 @@ func (h *house) submit(i int, body []byte) *fsm.Message {
 	if _, err := u.Write(body); err != nil {
 		h.t.Fatal(err)
 	}
-	id, err := u.Commit(h.ctx, mail.Envelope{Recipients: []string{"u1@example.test"}}, mail.Trace{}, mail.Fields{})
+	id, err := u.Commit(h.ctx, mail.Submission{Envelope: mail.Envelope{Recipients: []string{"u1@example.test"}}})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -111,15 +111,15 @@ func (u *upload) store(ctx context.Context) (mail.Content, []mail.MemberID, erro
 
 // Commit implements smtpd.Upload: content on a majority first, then the entry
 // that names it. It returns an id only if applying the entry said accepted.
-func (u *upload) Commit(ctx context.Context, env mail.Envelope, trace mail.Trace, fields mail.Fields) (mail.ID, error) {
+func (u *upload) Commit(ctx context.Context, s mail.Submission) (mail.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, u.m.params.get().CommitTimeout)
 	defer cancel()
 	c, holders, err := u.store(ctx)
 	if err != nil {
 		return mail.ID{}, err
 	}
-	a, err := u.m.Propose(ctx, fsm.KindAccept, fsm.Accept{Submission: mail.Submission{
-		Content: c, Envelope: env, Trace: trace, Fields: fields, Primary: u.m.id.ID, Holders: holders}})
+	s.Content, s.Primary, s.Holders = c, u.m.id.ID, holders
+	a, err := u.m.Propose(ctx, fsm.KindAccept, fsm.Accept{Submission: s})
 	if nq := new(cluster.NoQuorumError); errors.As(err, &nq) {
 		if nq.Unknown {
 			u.m.withdrawLater(u.id)

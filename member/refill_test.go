@@ -134,7 +134,7 @@ func TestNewMemberVotesBeforeItsSafetyNetIsFilled(t *testing.T) {
 		if _, err := u.Write(make([]byte, 100_000)); err != nil {
 			t.Fatal(err)
 		}
-		id, err := u.Commit(h.ctx, mail.Envelope{Recipients: []string{"u1@example.test"}}, mail.Trace{}, mail.Fields{})
+		id, err := u.Commit(h.ctx, mail.Submission{Envelope: mail.Envelope{Recipients: []string{"u1@example.test"}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ func (discard) Verify(context.Context, mail.Address, bool) error { return nil }
 func (discard) Ready() error                                     { return nil }
 func (discard) Write(p []byte) (int, error)                      { return len(p), nil }
 func (discard) Abort()                                           {}
-func (discard) Commit(context.Context, mail.Envelope, mail.Trace, mail.Fields) (mail.ID, error) {
+func (discard) Commit(context.Context, mail.Submission) (mail.ID, error) {
 	return mail.ID{}, nil
 }
 

@@ -23,10 +23,8 @@ import (
 
 // message is what the fake queue was given.
 type message struct {
-	env    mail.Envelope
-	trace  mail.Trace
-	fields mail.Fields
-	body   string
+	mail.Submission
+	body string
 }
 
 // queue is a Queue, Directory and Gate whose answers a test can set.
@@ -100,7 +98,7 @@ func (u *upload) Write(p []byte) (int, error) {
 
 func (u *upload) Abort() { u.q.locked(func() { u.q.aborted++ }) }
 
-func (u *upload) Commit(ctx context.Context, env mail.Envelope, tr mail.Trace, f mail.Fields) (mail.ID, error) {
+func (u *upload) Commit(ctx context.Context, s mail.Submission) (mail.ID, error) {
 	if u.q.hold != nil {
 		u.q.committing <- struct{}{}
 		select {
@@ -114,7 +112,7 @@ func (u *upload) Commit(ctx context.Context, env mail.Envelope, tr mail.Trace, f
 	if u.q.commitErr != nil {
 		return mail.ID{}, u.q.commitErr
 	}
-	u.q.got = append(u.q.got, message{env, tr, f, u.body.String()})
+	u.q.got = append(u.q.got, message{s, u.body.String()})
 	return mail.NewID(1, uint64(len(u.q.got)), 0), nil
 }
 

@@ -45,7 +45,7 @@ func (s *session) receive(m *wire.Message) (mail.ID, error) {
 	trace, env := s.trace(), s.tx.envelope()
 	needed(&env, head.high, high)
 	complete := time.Now()
-	id, err := up.Commit(s.srv.ctx, env, trace, head.fields)
+	id, err := up.Commit(s.srv.ctx, mail.Submission{Envelope: env, Trace: trace, Fields: head.fields})
 	s.srv.stats.commit.observe(time.Since(complete))
 	if err != nil {
 		return mail.ID{}, fmt.Errorf("commit a message: %w", err)

@@ -133,13 +133,13 @@ func tryToRelay(t *testing.T, d Listener, from string) {
 		p.Close()
 	}
 	for _, m := range q.take() {
-		if m.env.Relay {
-			t.Errorf("the right to relay for %v", m.env)
+		if m.Envelope.Relay {
+			t.Errorf("the right to relay for %v", m.Envelope)
 		}
-		now, _ := directory.Resolve(relayDirectory{}, m.env.Recipients, m.env.Relay, 100)
+		now, _ := directory.Resolve(relayDirectory{}, m.Envelope.Recipients, m.Envelope.Relay, 100)
 		for _, r := range now {
 			if r.Kind == directory.ToRelay && r.Address != "victim@partner.example" {
-				t.Errorf("%v leaves to %s by %s", m.env.Recipients, r.Address, r.NextHop)
+				t.Errorf("%v leaves to %s by %s", m.Envelope.Recipients, r.Address, r.NextHop)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func TestRelayNetworks(t *testing.T) {
 		p.want("250", "250", "250", "550 5.1.1", "354")
 		p.send("x\r\n.\r\n")
 		p.want("250")
-		if got := q.take(); len(got) != 1 || !got[0].env.Relay || got[0].trace.Protocol != "ESMTP" {
+		if got := q.take(); len(got) != 1 || !got[0].Envelope.Relay || got[0].Trace.Protocol != "ESMTP" {
 			t.Errorf("%+v", got)
 		}
 	}

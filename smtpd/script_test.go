@@ -144,7 +144,7 @@ func (s *script) expectMessage(want string) error {
 	}
 	m := s.got[0]
 	s.got = s.got[1:]
-	got := strings.TrimSpace(m.env.ReversePath+" -> "+strings.Join(m.env.Recipients, " ")) + parameters(m.env) + " " + strconv.Quote(m.body)
+	got := strings.TrimSpace(m.Envelope.ReversePath+" -> "+strings.Join(m.Envelope.Recipients, " ")) + parameters(m.Envelope) + " " + strconv.Quote(m.body)
 	body := want[strings.LastIndex(want, ` "`)+1:]
 	unquoted, err := strconv.Unquote(body)
 	if err != nil {

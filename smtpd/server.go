@@ -22,10 +22,11 @@ type Queue interface {
 
 // Upload is one message on its way into the queue. Commit or Abort is called
 // once, and nothing after it; the outcome of Commit stands whether or not the
-// client is still there to hear it. Write must not keep the slice.
+// client is still there to hear it. Write must not keep the slice. Commit is
+// given all of the submission but its content, primary and holders.
 type Upload interface {
 	io.Writer
-	Commit(ctx context.Context, env mail.Envelope, trace mail.Trace, fields mail.Fields) (mail.ID, error)
+	Commit(context.Context, mail.Submission) (mail.ID, error)
 	Abort()
 }
 

@@ -43,7 +43,7 @@ func TestForeignClient(t *testing.T) {
 	}
 	var got []string
 	for _, m := range q.take() {
-		got = append(got, m.trace.Protocol+" "+m.fields.Subject)
+		got = append(got, m.Trace.Protocol+" "+m.Fields.Subject)
 	}
 	want := "ESMTP plain,ESMTPS starttls,UTF8SMTPS grüße,ESMTPS implicit"
 	if strings.Join(got, ",") != want {
@@ -67,7 +67,7 @@ func TestRecipientLimit(t *testing.T) {
 	}
 	p.send("DATA\r\nx\r\n.\r\n")
 	p.want("354", "250")
-	if got := q.take(); len(got) != 1 || len(got[0].env.Recipients) != 1000 {
+	if got := q.take(); len(got) != 1 || len(got[0].Envelope.Recipients) != 1000 {
 		t.Fatal("not 1000 recipients")
 	}
 	p.send("MAIL FROM:<a@b.example>\r\n")
@@ -265,8 +265,8 @@ func TestTraceAndLog(t *testing.T) {
 	p.Close()
 	s.Close()
 	m := q.take()[0]
-	if m.trace.Helo != "client?.example" || m.trace.Address != "127.0.0.1" || m.trace.By != "mx.example.org" || m.trace.Session != "3132333435363738" {
-		t.Errorf("%+v", m.trace)
+	if m.Trace.Helo != "client?.example" || m.Trace.Address != "127.0.0.1" || m.Trace.By != "mx.example.org" || m.Trace.Session != "3132333435363738" {
+		t.Errorf("%+v", m.Trace)
 	}
 	for _, want := range []string{"connected: session=3132333435363738", "id=000000000400000000002000", "message_id=<m@b>", "recipients=1",
 		"rejected: stage=other reply=\"500 5.5.2", "sender=a@b.example"} {

@@ -169,7 +169,7 @@ func (p *process) take(s *submission, body []byte) (mail.ID, error) {
 		p.machine.world.pause(p.ctx)
 	}
 	env := mail.Envelope{ReversePath: "sender@example.test", Recipients: s.rcpts}
-	return u.Commit(p.ctx, env, mail.Trace{By: p.machine.name}, mail.Fields{MessageID: s.field})
+	return u.Commit(p.ctx, mail.Submission{Envelope: env, Trace: mail.Trace{By: p.machine.name}, Fields: mail.Fields{MessageID: s.field}})
 }
 
 // pause is a client's time between two writes.
