@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // Lookup is the directory as it stands at one log index.
@@ -95,47 +96,6 @@ func Resolve(l Lookup, recipients []string, relay bool, limit int) (now []Resolv
 	return x.run(limit)
 }
 
-// Verify is the answer to RCPT: nil if mail for a is taken, else a *mail.Reply.
-// It asks what Resolve will ask, so that an address taken here fails later
-// only if the directory changed in between, or if it is a group that fails.
-// relay: the client has the right to send to recipients outside our domains.
-func Verify(l Lookup, a mail.Address, relay bool) error {
-	d, ok := domainOf(l, a)
-	switch {
-	case !ok && relay:
-		return verifyOutside(l, a)
-	case !ok:
-		return denied(a)
-	case d.Kind == Relay && !relay && routed(a):
-		return mail.Replyf(550, "5.7.1", "a route in the local part is not permitted")
-	case d.Kind == Relay:
-		return nil
-	}
-	if r, g := find(l, a); g == nil && r.Kind == Failed {
-		return r.Reply
-	}
-	return nil
-}
-
-func denied(a mail.Address) *mail.Reply {
-	return mail.Replyf(550, "5.7.1", "relaying to %s is not permitted", DomainKey(a.Domain))
-}
-
-// verifyOutside answers a client with the right to relay. That there is no
-// default route is for the operator to mend, so the answer is temporary: the
-// client's queue keeps the mail until then, and says why it waits.
-func verifyOutside(l Lookup, a mail.Address) error {
-	if _, ok := l.Domain(DefaultRoute); !ok {
-		return mail.Replyf(451, "4.4.4", "no route to %s: the directory has no default route", DomainKey(a.Domain))
-	}
-	return nil
-}
-
-// routed reports a local part that a next hop may take for another address
-// (RFC 5321 appendix F.2: user%host@relay, host!user): it would relay
-// for us what we do not.
-func routed(a mail.Address) bool { return strings.ContainsAny(a.Local, "%!@") }
-
 // find resolves one address: to a group, or to what it is itself (without
 // Original and Via).
 func find(l Lookup, a mail.Address) (Resolved, *Group) {
@@ -176,7 +136,7 @@ func findLocal(l Lookup, a mail.Address, d Domain) (Resolved, *Group) {
 		return toMailbox(key, d.Database), nil
 	}
 	return Resolved{Address: a.String(), Kind: Failed,
-		Reply: mail.Replyf(550, "5.1.1", "no mailbox of this name")}, nil
+		Reply: reply.NoMailbox.Reply()}, nil
 }
 
 func toMailbox(address, database string) Resolved {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // tables is a directory in memory, as package fsm has it on disk.
@@ -221,14 +222,14 @@ func TestVerifyWithTheRightToRelay(t *testing.T) {
 	}
 	for _, address := range routed {
 		a, _ := mail.ParseAddress(address)
-		if err := Verify(example(), a, false); err == nil || err.Error() != "550 5.7.1 a route in the local part is not permitted" {
+		if err := Verify(example(), a, false); err == nil || err.Error() != reply.Routed.Reply().String() {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
 	l := example()
 	delete(l.domains, DefaultRoute)
 	far := mail.Address{Local: "x", Domain: "far.example"}
-	if err := Verify(l, far, true); err == nil || err.Error() != "451 4.4.4 no route to far.example: the directory has no default route" {
+	if err := Verify(l, far, true); err == nil || err.Error() != reply.NoRoute.Reply("far.example").String() {
 		t.Errorf("without a default route: %v", err)
 	}
 	if err := Verify(l, mail.Address{Local: "nobody", Domain: "corp.example"}, true); err == nil {

@@ -6,6 +6,7 @@ import (
 
 	"mailraft/directory"
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // submissionLife is how long the first answer to a submission is remembered,
@@ -54,7 +55,7 @@ func (t *tx) admit(s mail.Submission) (a admission, refusal *mail.Reply) {
 	a.shadow = t.chooseShadow(s.Primary, s.Content.ID, func(m Member) bool { return slices.Contains(s.Holders, m.ID) })
 	p := t.Params()
 	if a.shadow == 0 && p.ShadowRedundancyEnabled && p.RejectMessageOnShadowFailure {
-		return a, mail.Replyf(451, "4.4.0", "no other member is up that could hold the shadow message; try again")
+		return a, reply.NoShadow.Reply()
 	}
 	return a, nil
 }
@@ -62,12 +63,12 @@ func (t *tx) admit(s mail.Submission) (a admission, refusal *mail.Reply) {
 func checkShape(s mail.Submission) *mail.Reply {
 	switch n := len(s.Envelope.Recipients); {
 	case n == 0:
-		return mail.Replyf(554, "5.5.1", "no recipients")
+		return reply.Empty.Reply()
 	case n > recipientsPerRow:
-		return mail.Replyf(452, "4.5.3", "%d recipients; at most %d in one message", n, recipientsPerRow)
+		return reply.RowTooLarge.Reply(n, recipientsPerRow)
 	}
 	if err := s.Overlay.Check(); err != nil {
-		return mail.Replyf(451, "4.3.0", "what a filter changed cannot be kept: %v", err)
+		return reply.FilterTooMuch.Reply(err)
 	}
 	return nil
 }
@@ -77,15 +78,15 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 	primary := now.Member(s.Primary)
 	switch {
 	case !now.Boundary.Opened:
-		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
+		return reply.NoVoters.Reply()
 	case t.now() >= s.Content.NotAfter:
-		return mail.Replyf(451, "4.3.0", "the upload was closed too long ago; send the message again")
+		return reply.ClosedLongAgo.Reply()
 	case s.Content.NotAfter > t.now().Add(notAfterMax):
-		return mail.Replyf(451, "4.3.0", "the not-after of the upload is too far ahead")
+		return reply.TooFarAhead.Reply()
 	case primary == nil || !primary.Takes() || !now.Voter(s.Primary):
-		return mail.Replyf(421, "4.3.2", "this member may not take mail now; try another")
+		return reply.NotPrimary.Reply()
 	case !slices.Contains(s.Holders, s.Primary):
-		return mail.Replyf(451, "4.4.0", "the member that took the message does not hold it; try again")
+		return reply.PrimaryLacks.Reply()
 	}
 	return nil
 }
@@ -103,9 +104,9 @@ func (t *tx) checkHolders(s mail.Submission) (marked bool, refusal *mail.Reply) 
 		return true, nil
 	}
 	if held := count(b.Voters, holds); held <= len(b.Voters)/2 {
-		return false, mail.Replyf(451, "4.4.0", "only %d of %d members hold the message; try again", held, len(b.Voters))
+		return false, reply.TooFewHold.Reply(held, len(b.Voters))
 	}
-	return false, mail.Replyf(451, "4.4.0", "only %d of %d members to be hold the message; try again", count(b.Next, holds), len(b.Next))
+	return false, reply.TooFewToBe.Reply(count(b.Next, holds), len(b.Next))
 }
 
 // enqueue makes the row of an admitted submission.

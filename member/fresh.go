@@ -8,6 +8,7 @@ import (
 
 	"mailraft/cluster"
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // kindFresh asks the leader for an index to read at.
@@ -47,7 +48,7 @@ func (m *Member) Verify(ctx context.Context, rcpt mail.Address, relay bool) erro
 	ctx, cancel := context.WithTimeout(ctx, verifyTime)
 	defer cancel()
 	if err := m.fresh(ctx); err != nil {
-		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
+		return reply.Unverified.Reply()
 	}
 	return m.Engine.Verify(ctx, rcpt, relay)
 }

@@ -13,6 +13,7 @@ import (
 	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/mail"
+	"mailraft/mail/reply"
 	"mailraft/resubmit"
 	"mailraft/smtpd"
 )
@@ -29,16 +30,16 @@ const withdrawTime = notAfterTime + time.Minute
 func (m *Engine) Ready() error {
 	switch {
 	case m.draining.Load():
-		return mail.Replyf(421, "4.3.2", "this server is shutting down; try another")
+		return reply.ShuttingDown.Reply()
 	case !m.node.Lease().Valid():
-		return mail.Replyf(421, "4.3.2", "this server has no contact to a quorum of its boundary; try another")
+		return reply.NoContact.Reply()
 	}
 	s := m.fsm.Settings()
 	if !s.Boundary.Opened {
-		return mail.Replyf(421, "4.3.2", "the boundary does not have its voters yet; try again")
+		return reply.NoVoters.Reply()
 	}
 	if self := s.Member(m.id.ID); self == nil || !self.Up || self.Draining || !s.Voter(m.id.ID) {
-		return mail.Replyf(421, "4.3.2", "this server may not take mail now; try another")
+		return reply.NotTaking.Reply()
 	}
 	return nil
 }
@@ -51,7 +52,7 @@ func (m *Engine) Verify(_ context.Context, rcpt mail.Address, relay bool) error 
 	defer v.Close()
 	err := directory.Verify(v, rcpt, relay)
 	if r := (*mail.Reply)(nil); errors.As(err, &r) && r.Permanent() && !fresh {
-		return mail.Replyf(451, "4.3.2", "recipients cannot be verified without contact to a quorum; try again")
+		return reply.Unverified.Reply()
 	}
 	return err
 }
@@ -67,8 +68,8 @@ func (m *Engine) Begin(context.Context) (smtpd.Upload, error) {
 
 // full is the answer for want of a resource.
 func (m *Engine) full(resource string) *mail.Reply {
-	what := map[string]string{"disk": "the disk of %s is almost full", "memory": "%s is short of memory", "queue": "the queue of %s is too long"}
-	return mail.Replyf(452, "4.3.1", what[resource]+"; try another server", m.cfg.Hostname)
+	what := map[string]*reply.Entry{"disk": reply.DiskFull, "memory": reply.MemoryShort, "queue": reply.QueueLong}
+	return what[resource].Reply(m.cfg.Hostname)
 }
 
 func (m *Engine) begin() (*upload, error) {
@@ -124,7 +125,7 @@ func (u *upload) Commit(ctx context.Context, s mail.Submission) (mail.ID, error)
 		if nq.Unknown {
 			u.m.withdrawLater(u.id)
 		}
-		return mail.ID{}, mail.Replyf(421, "4.3.2", "no quorum of the boundary answered in time; try another server")
+		return mail.ID{}, reply.NoAnswer.Reply()
 	}
 	if err != nil {
 		return mail.ID{}, fmt.Errorf("accept: %w", err)
@@ -143,9 +144,9 @@ func (m *Engine) uploadError(err error) error {
 	case errors.Is(err, replica.ErrFull):
 		return m.full("disk")
 	case errors.Is(err, replica.ErrNoMajority) && m.node.Lease().Valid():
-		return mail.Replyf(451, "4.4.0", "too few members of the boundary could store the message; try again")
+		return reply.NoMajority.Reply()
 	case errors.Is(err, replica.ErrNoMajority):
-		return mail.Replyf(421, "4.3.2", "no contact to a quorum of the boundary; try another server")
+		return reply.NoQuorum.Reply()
 	}
 	return fmt.Errorf("store content: %w", err)
 }

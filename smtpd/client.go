@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 	"mailraft/smtpd/wire"
 )
 
@@ -19,12 +20,6 @@ type client struct {
 	since    time.Time
 	sender   string // of the transaction that is open, for the log
 }
-
-var (
-	replyBusy     = mail.Replyf(421, "4.7.0", "Too many connections, try again later")
-	replyBusyYou  = mail.Replyf(421, "4.7.0", "Too many connections from your address, try again later")
-	replyDraining = mail.Replyf(421, "4.3.2", "Service is shutting down, try another server")
-)
 
 // admit counts connections, before anything is done for them.
 func (s *Server) admit(addr net.Addr) *mail.Reply {
@@ -38,9 +33,9 @@ func (s *Server) admit(addr net.Addr) *mail.Reply {
 	}
 	switch {
 	case s.open >= s.cfg.ConnectionsMax:
-		return refuse(replyBusy)
+		return refuse(reply.Busy.Reply())
 	case s.cfg.ConnectionsPerClient > 0 && s.perClient[key] >= s.cfg.ConnectionsPerClient:
-		return refuse(replyBusyYou)
+		return refuse(reply.BusyYou.Reply())
 	}
 	s.open++
 	s.perClient[key]++
@@ -101,7 +96,7 @@ func (s *Server) ready() error {
 	draining := s.draining
 	s.mu.Unlock()
 	if draining {
-		return replyDraining
+		return reply.Stopping.Reply()
 	}
 	return s.cfg.Gate.Ready()
 }

@@ -6,20 +6,16 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // The parameters of RFC 3461 as go-smtp has read them: decoded from xtext,
 // NEVER alone, no event twice. What is left to check is how long they are.
-var (
-	replyEnvelopeID = mail.Replyf(501, "5.5.4", "ENVID is longer than %d characters", mail.EnvelopeIDMax)
-	replyOriginal   = mail.Replyf(501, "5.5.4", "ORCPT is longer than %d characters", mail.OriginalMax)
-	replyNotify     = mail.Replyf(501, "5.5.4", "Malformed NOTIFY parameter value")
-)
 
 // reports takes RET and ENVID of MAIL (RFC 3461 §4.3 and §4.4).
 func reports(env *mail.Envelope, opts *smtp.MailOptions) error {
 	if len(opts.EnvelopeID) > mail.EnvelopeIDMax {
-		return replyEnvelopeID
+		return reply.EnvelopeIDLong.Reply(mail.EnvelopeIDMax)
 	}
 	env.EnvelopeID = opts.EnvelopeID
 	switch opts.Return {
@@ -43,14 +39,14 @@ func asked(opts *smtp.RcptOptions) (a mail.Asked, err error) {
 	if len(words) > 0 {
 		var ok bool
 		if a.Notify, ok = mail.ParseNotify(words); !ok {
-			return a, replyNotify
+			return a, reply.NotifySyntax.Reply()
 		}
 	}
 	if opts.OriginalRecipient != "" {
 		a.Original = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
 	}
 	if len(a.Original) > mail.OriginalMax {
-		return a, replyOriginal
+		return a, reply.OriginalLong.Reply(mail.OriginalMax)
 	}
 	return a, nil
 }

@@ -13,12 +13,14 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // message is what the fake queue was given.
@@ -77,9 +79,9 @@ func (q *queue) Verify(_ context.Context, a mail.Address, relay bool) error {
 	case !strings.EqualFold(a.Domain, "example.org") && relay:
 		return nil
 	case !strings.EqualFold(a.Domain, "example.org"):
-		return mail.Replyf(550, "5.7.1", "Not an accepted domain")
+		return reply.Relaying.Reply(a.Domain)
 	case strings.HasPrefix(a.Local, "no"):
-		return mail.Replyf(550, "5.1.1", "No such mailbox")
+		return reply.NoMailbox.Reply()
 	}
 	return nil
 }
@@ -228,10 +230,24 @@ func (p *peer) reply() string {
 			return all.String() + "!closed"
 		}
 		if len(line) < 4 || line[3] == ' ' {
+			if strings.Count(all.String(), "\n") == 1 {
+				p.known(line)
+			}
 			return all.String()
 		}
 	}
 }
+
+// known fails the test if a reply is not in the table. That to EHLO and HELO
+// is a list.
+func (p *peer) known(line string) {
+	line = strings.TrimRight(line, "\r\n")
+	if _, ok := reply.Find(line); !ok && !helloReply.MatchString(line) {
+		p.t.Errorf("a reply that is not in mail/reply: %s", line)
+	}
+}
+
+var helloReply = regexp.MustCompile(`^250(-.*| mx\.example\.org| SIZE \d+)$`)
 
 func (p *peer) want(prefixes ...string) (last string) {
 	p.t.Helper()

@@ -9,10 +9,9 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 	"mailraft/smtpd/wire"
 )
-
-var replyLoop = mail.Replyf(554, "5.4.6", "Too many hops, the message is in a loop")
 
 // Data implements smtp.Session: it takes the message of DATA, or of all the
 // BDATs. The reader is not read, the connection has the bytes.
@@ -21,7 +20,7 @@ func (s *session) Data(io.Reader) error {
 	if err != nil {
 		return smtpError(s.srv.answer("message", s.client, err))
 	}
-	return smtpError(mail.Replyf(250, "2.0.0", "Ok: queued as %s", id))
+	return smtpError(reply.Queued.Reply(id))
 }
 
 func (s *session) receive(m *wire.Message) (mail.ID, error) {
@@ -73,7 +72,7 @@ func (s *session) stream(m *wire.Message, up io.Writer, head *header) (high bool
 		high = high || highBit(p)
 		head.look(p)
 		if head.hops > s.srv.cfg.HopsMax {
-			return high, replyLoop
+			return high, reply.Loop.Reply()
 		}
 		if _, err := up.Write(p); err != nil {
 			return high, fmt.Errorf("store a message: %w", err)
@@ -101,27 +100,16 @@ func (s *Server) answer(stage string, c *client, err error) *mail.Reply {
 	case errors.As(err, &r) && (r.Temporary() || r.Permanent()):
 		return r
 	case errors.Is(err, wire.ErrTooLarge):
-		return tooLarge(s.sizeMax())
+		return reply.TooLarge.Reply(s.sizeMax())
 	case errors.Is(err, wire.ErrBare):
-		return replyBare
+		return reply.Bare.Reply()
 	case errors.Is(err, wire.ErrSlow):
-		return replySlow
+		return reply.Slow.Reply()
 	case errors.Is(err, wire.ErrLost), errors.Is(err, wire.ErrAborted):
-		return replyLost // nobody hears it
+		return reply.Lost.Reply() // nobody hears it
 	}
 	s.log.Error("temporary failure", "stage", stage, "session", c.session, "error", err)
-	return replyFailure
-}
-
-var (
-	replyBare    = mail.Replyf(550, "5.6.11", "Bare CR or LF in message")
-	replySlow    = mail.Replyf(421, "4.4.2", "Message did not come in time, closing connection")
-	replyLost    = mail.Replyf(421, "4.4.2", "Connection lost")
-	replyFailure = mail.Replyf(451, "4.3.0", "Temporary failure on this server, try again later")
-)
-
-func tooLarge(limit int64) *mail.Reply {
-	return mail.Replyf(552, "5.3.4", "Message is larger than %d bytes", limit)
+	return reply.Failure.Reply()
 }
 
 // smtpError is r as go-smtp wants it: exactly this type, not even wrapped, or

@@ -83,8 +83,8 @@ var tricks = []struct{ to, want string }{
 	{"<victim@>", "501"},
 	{"<@evil.example>", "501"},
 	{"<victim@evil.example,bob@corp.example>", "501"},
-	{"<bob@corp.example>,<victim@evil.example>", "500"},
-	{"<bob@corp.example> <victim@evil.example>", "500"},
+	{"<bob@corp.example>,<victim@evil.example>", "555"},
+	{"<bob@corp.example> <victim@evil.example>", "555"},
 	{"<victim@corp.example\x01evil.example>", "501"},
 	{"<bob+victim%evil.example@corp.example>", "250"},
 	{"<victim@partner.example>", "250"}, // what a relay domain is for

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 	"mailraft/smtpd/wire"
 )
 
@@ -33,7 +34,7 @@ func TestEveryErrorIsAReply(t *testing.T) {
 		{wire.ErrTooLarge, "552 5.3.4"},
 		{wire.ErrBare, "550 5.6.11"},
 		{wire.ErrSlow, "421 4.4.2"},
-		{wire.ErrLost, "421 4.4.2"},
+		{wire.ErrLost, reply.Lost.Reply().String()},
 		{wire.ErrAborted, "421 4.4.2"},
 		{context.DeadlineExceeded, "451 4.3.0 Temporary"},
 		{context.Canceled, "451 4.3.0 Temporary"},

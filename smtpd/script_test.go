@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"mailraft/mail"
+	"mailraft/smtpd/wire"
 )
 
 // TestScripts runs the dialogues of testdata/smtp. A line is
@@ -22,7 +24,9 @@ import (
 //	S: text      the next reply line begins with text; "closed": the connection ends
 //	S* code      the next reply, of any number of lines, has the code
 //	TLS          handshake
+//	NEW          another connection, beside those that there are
 //	L: role tls  before all others: the listener; without it mx may
+//	V: name value   before all others: a setting of the server
 //	Q: what code enhanced text   from here the queue's begin, write, commit, the
 //	             directory's verify, the gate's ready answer so; nothing: no error
 //	M: sender -> recipients "body"   the next message in the queue; "none": there is none.
@@ -45,9 +49,7 @@ func TestScripts(t *testing.T) {
 
 func runScript(t *testing.T, text string) {
 	q := &queue{}
-	s := &script{t: t, q: q}
-	_, addrs := serve(t, testConfig(q), s.listener(text))
-	s.addr = addrs[0]
+	s := &script{t: t, q: q, cfg: testConfig(q), text: text}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if line == "" || line[0] == '#' || strings.HasPrefix(line, "L: ") {
 			continue
@@ -61,7 +63,10 @@ func runScript(t *testing.T, text string) {
 type script struct {
 	t    *testing.T
 	q    *queue
-	addr string
+	cfg  Config
+	text string
+	addr string // once it is started
+	lost bool   // the certificate cannot be read
 	p    *peer
 	got  []message
 }
@@ -69,6 +74,9 @@ type script struct {
 // listener is what an L: line says.
 func (s *script) listener(text string) Listener {
 	d := Listener{TLS: TLSMay, Certificate: serverTLS}
+	if s.lost {
+		d.Certificate = func() *tls.Config { return nil }
+	}
 	for line := range strings.SplitSeq(text, "\n") {
 		f := strings.Fields(line)
 		if len(f) < 3 || f[0] != "L:" {
@@ -83,8 +91,15 @@ func (s *script) listener(text string) Listener {
 
 func (s *script) step(line string) error {
 	op, arg, _ := strings.Cut(line, " ")
-	if op == "Q:" {
+	switch op {
+	case "Q:":
 		return s.set(arg)
+	case "V:":
+		return s.setting(arg)
+	}
+	if s.addr == "" {
+		_, addrs := serve(s.t, s.cfg, s.listener(s.text))
+		s.addr = addrs[0]
 	}
 	if s.p == nil {
 		s.p = dialRaw(s.t, s.addr)
@@ -110,6 +125,8 @@ func (s *script) step(line string) error {
 		if r := s.p.reply(); !strings.HasPrefix(r, arg) {
 			return fmt.Errorf("got %q", r)
 		}
+	case "NEW":
+		s.p = dialRaw(s.t, s.addr)
 	case "TLS":
 		s.p = s.p.secure()
 	case "M:":
@@ -125,6 +142,7 @@ func (s *script) expectLine(want string) error {
 	if want == "closed" && err != nil {
 		return nil
 	}
+	s.p.known(line)
 	if want == "closed" || err != nil || !strings.HasPrefix(line, want) {
 		return fmt.Errorf("got %q %v", line, err)
 	}
@@ -166,6 +184,29 @@ func parameters(env mail.Envelope) string {
 		out += strings.TrimRight("; "+strings.TrimSpace(a.Notify.String()+" "+a.Original), " ")
 	}
 	return out + "}"
+}
+
+// setting is what a V: line says.
+func (s *script) setting(arg string) (err error) {
+	name, value, _ := strings.Cut(arg, " ")
+	number := func(n *int) { *n, err = strconv.Atoi(value) }
+	switch name {
+	case "recipients-max":
+		number(&s.cfg.RecipientsMax)
+	case "sessions-max":
+		number(&s.cfg.ConnectionsMax)
+	case "sessions-per-client":
+		number(&s.cfg.ConnectionsPerClient)
+	case "hops-max":
+		number(&s.cfg.HopsMax)
+	case "bare-refused":
+		s.cfg.Bare = wire.Reject
+	case "certificate-lost":
+		s.lost = true
+	default:
+		err = errors.New("no such setting")
+	}
+	return err
 }
 
 // set makes a part of the queue answer with an error.

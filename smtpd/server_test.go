@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"mailraft/mail/reply"
 )
 
 // TestMain sees that no goroutine outlives its server.
@@ -90,16 +92,17 @@ func TestTooManyErrors(t *testing.T) {
 	q := &queue{}
 	_, addr := start(t, testConfig(q))
 	for _, tt := range []struct {
-		cmd  string
-		want int // answered before the 421
+		cmd   string
+		want  int // answered before the 421
+		reply *reply.Entry
 	}{
-		{"FOO", 51}, {"RCPT TO:<c@other.example>", 51}, {"NOOP", 98}, {"VRFY x", 98}, {"EHLO x", 98},
+		{"FOO", 51, reply.Errors}, {"RCPT TO:<c@other.example>", 51, reply.Errors}, {"NOOP", 98, reply.Commands}, {"VRFY x", 98, reply.Commands}, {"EHLO x", 98, reply.Commands},
 	} {
 		p := dial(t, addr)
 		p.send(hello + "MAIL FROM:<a@b.example>\r\n")
 		p.want("250", "250")
 		n := 0
-		for r := ""; !strings.HasPrefix(r, "421 4.7.0"); n++ {
+		for r := ""; !strings.HasPrefix(r, tt.reply.Reply().String()); n++ {
 			if p.send(tt.cmd + "\r\n"); n > 200 {
 				t.Fatalf("%s: never hung up on", tt.cmd)
 			}
@@ -155,7 +158,7 @@ func TestDrain(t *testing.T) {
 	<-q.committing
 	drained := make(chan error, 1)
 	go func() { drained <- s.Drain(context.Background()) }()
-	idle.want("421 4.3.2", "!closed")
+	idle.want(reply.Stopping.Reply().String(), "!closed")
 	greeted.want("421 4.3.2", "!closed")
 	dialRaw(t, addr).want("421 4.3.2", "!closed")
 	close(q.hold)
@@ -244,7 +247,7 @@ func TestPanic(t *testing.T) {
 	p.send(hello + envelope + "DATA\r\n")
 	p.want("250", "250", "250", "354")
 	p.send("QUIT\r\n.\r\nQUIT\r\n")
-	p.want("421 4.0.0", "!closed")
+	p.want(reply.Internal.Reply().String(), "!closed")
 	dial(t, addr).cmd("QUIT", "221")
 	s.Close()
 	if q.begun != 1 || q.aborted != 1 || q.got != nil {

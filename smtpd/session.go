@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 	"mailraft/smtpd/wire"
 )
 
@@ -25,15 +26,6 @@ type transaction struct {
 	known map[string]bool // recipients accepted
 	asked int             // RCPT commands
 }
-
-var (
-	replyNested    = mail.Replyf(503, "5.5.1", "Nested MAIL command")
-	replySender    = mail.Replyf(501, "5.1.7", "Malformed sender address")
-	replyRecipient = mail.Replyf(501, "5.1.3", "Malformed recipient address")
-	replyUTF8      = mail.Replyf(553, "5.6.7", "Address needs SMTPUTF8, which MAIL did not ask for")
-	replyMany      = mail.Replyf(452, "4.5.3", "Too many recipients")
-	replyTooMany   = mail.Replyf(421, "4.7.0", "Far too many recipients, closing connection")
-)
 
 // excessMax is how many times the recipient limit may be asked for in one
 // transaction: what is over the limit is refused one by one, but not for ever.
@@ -57,13 +49,13 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 
 func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error) {
 	if s.tx != nil {
-		return nil, replyNested
+		return nil, reply.Nested.Reply()
 	}
 	if err := s.srv.ready(); err != nil {
 		return nil, err
 	}
 	if limit := s.srv.sizeMax(); limit > 0 && opts.Size > limit {
-		return nil, tooLarge(limit)
+		return nil, reply.TooLarge.Reply(limit)
 	}
 	tx := &transaction{known: map[string]bool{}}
 	tx.env.EightBit = opts.Body == smtp.Body8BitMIME
@@ -78,9 +70,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	addr, ok := address(s.conn.Command(), from)
 	switch {
 	case !ok:
-		return nil, replySender
+		return nil, reply.Sender.Reply()
 	case addr.UTF8() && !opts.UTF8:
-		return nil, replyUTF8
+		return nil, reply.UTF8.Reply()
 	}
 	tx.env.ReversePath = addr.String()
 	return tx, nil
@@ -99,16 +91,16 @@ func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 	tx.asked++
 	switch {
 	case tx.asked > excessMax*limit:
-		return replyTooMany
+		return reply.RecipientsFar.Reply()
 	case len(tx.known) >= limit:
-		return replyMany
+		return reply.Recipients.Reply()
 	}
 	addr, ok := address(s.conn.Command(), to)
 	switch {
 	case !ok:
-		return replyRecipient
+		return reply.Recipient.Reply()
 	case addr.UTF8() && !tx.env.UTF8:
-		return replyUTF8
+		return reply.UTF8.Reply()
 	}
 	ask, err := asked(opts)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mailraft/mail/reply"
 )
 
 // pipes is a listener whose connections are net.Pipes, so that time is virtual.
@@ -96,15 +98,16 @@ func TestTooSlow(t *testing.T) {
 		every time.Duration
 		after time.Duration // no sooner than
 		until time.Duration // no later than
+		reply *reply.Entry
 	}{
-		{"no command", "", "", time.Hour, 5 * time.Minute, 5 * time.Minute},
-		{"half a command", "NO", "", time.Hour, 5 * time.Minute, 5 * time.Minute},
-		{"nothing in data", hello + envelope + "DATA\r\nx", "", time.Hour, 3 * time.Minute, 3 * time.Minute},
-		{"nothing in chunk", hello + envelope + bdat(9, " LAST") + "x", "", time.Hour, 3 * time.Minute, 3 * time.Minute},
-		{"nothing between chunks", hello + envelope + bdat(1, "") + "x", "", time.Hour, 5 * time.Minute, 5 * time.Minute},
-		{"refused chunk", hello + bdat(9, " LAST") + "x", "", time.Hour, 3 * time.Minute, 3 * time.Minute},
-		{"trickle", hello + envelope + "DATA\r\n", "x", time.Minute, 3 * time.Minute, 4 * time.Minute},
-		{"for ever", hello + envelope + "DATA\r\n", strings.Repeat("x", 9000), time.Minute, time.Hour, time.Hour},
+		{"no command", "", "", time.Hour, 5 * time.Minute, 5 * time.Minute, reply.Idle},
+		{"half a command", "NO", "", time.Hour, 5 * time.Minute, 5 * time.Minute, reply.Idle},
+		{"nothing in data", hello + envelope + "DATA\r\nx", "", time.Hour, 3 * time.Minute, 3 * time.Minute, reply.Slow},
+		{"nothing in chunk", hello + envelope + bdat(9, " LAST") + "x", "", time.Hour, 3 * time.Minute, 3 * time.Minute, reply.Slow},
+		{"nothing between chunks", hello + envelope + bdat(1, "") + "x", "", time.Hour, 5 * time.Minute, 5 * time.Minute, reply.Slow},
+		{"refused chunk", hello + bdat(9, " LAST") + "x", "", time.Hour, 3 * time.Minute, 3 * time.Minute, reply.Slow},
+		{"trickle", hello + envelope + "DATA\r\n", "x", time.Minute, 3 * time.Minute, 4 * time.Minute, reply.Slow},
+		{"for ever", hello + envelope + "DATA\r\n", strings.Repeat("x", 9000), time.Minute, time.Hour, time.Hour, reply.Slow},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +129,7 @@ func TestTooSlow(t *testing.T) {
 						if took := time.Since(begun); took < tt.after || took > tt.until {
 							t.Errorf("hung up after %v", took)
 						}
-						if !strings.Contains(rest, "421 4.4.2") || strings.Contains(rest, "queued") {
+						if !strings.Contains(rest, tt.reply.Reply().String()) || strings.Contains(rest, "queued") {
 							t.Errorf("told %q", rest)
 						}
 					case <-tick.C:

@@ -8,21 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"mailraft/mail"
-)
-
-// What we answer ourselves.
-var (
-	replyLong     = mail.Replyf(500, "5.5.2", "Command line too long")
-	replyFraming  = mail.Replyf(500, "5.5.2", "Bare CR, bare LF or NUL in command, closing connection")
-	replyUnknown  = mail.Replyf(500, "5.5.2", "Command not recognized")
-	replyTLS      = mail.Replyf(530, "5.7.0", "Must issue a STARTTLS command first")
-	replyHello    = mail.Replyf(503, "5.5.1", "Send EHLO first")
-	replyChunk    = mail.Replyf(501, "5.5.4", "Malformed BDAT, closing connection")
-	replyCommands = mail.Replyf(421, "4.7.0", "Too many commands without a message, closing connection")
-	replyErrors   = mail.Replyf(421, "4.7.0", "Too many errors, closing connection")
-	replySlow     = mail.Replyf(421, "4.4.2", "Message did not come in time, closing connection")
-	replyEarly    = mail.Replyf(421, "4.5.0", "Message sent without waiting for 354, closing connection")
+	"mailraft/mail/reply"
 )
 
 // verbs are the commands that there are: which need an EHLO before them, which
@@ -68,20 +54,20 @@ func (c *Conn) commandLine() (string, error) {
 		line, err := c.readLine(time.Now().Add(c.cfg.Timeouts.Command), !c.tx)
 		switch {
 		case err == errLong:
-			c.reply(replyLong)
+			c.reply(reply.Long.Reply())
 			if c.hangup {
 				return "", c.leave()
 			}
 			continue
 		case err == errDrained:
-			c.hangUp(errDraining)
+			c.hangUp(reply.Stopping.Reply())
 			return "", c.leave()
 		case err != nil:
 			return "", err
 		}
 		text, ok := framed(line)
 		if !ok {
-			c.hangUp(replyFraming)
+			c.hangUp(reply.Framing.Reply())
 			return "", c.leave()
 		}
 		return text, nil
@@ -105,7 +91,7 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 	known, ok := verbs[verb]
 	if !ok {
 		c.setVerb("OTHER", text)
-		c.reply(replyUnknown)
+		c.reply(reply.Unknown.Reply())
 		return false, nil
 	}
 	c.setVerb(verb, text)
@@ -113,11 +99,11 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 		return false, nil
 	}
 	if known.hello && c.hello == "" && verb != "BDAT" {
-		c.reply(replyHello)
+		c.reply(reply.HelloFirst.Reply())
 		return false, nil
 	}
 	if known.mail && c.cfg.TLSRequired && c.tls == nil {
-		c.reply(replyTLS)
+		c.reply(reply.TLSFirst.Reply())
 		return false, nil
 	}
 	switch verb {
@@ -142,7 +128,7 @@ func splitVerb(text string) (verb, arg string) {
 func (c *Conn) tooManyCommands() bool {
 	c.commands++
 	if c.commands > c.cfg.CommandsMax {
-		c.reply(replyCommands)
+		c.reply(reply.Commands.Reply())
 	}
 	return c.hangup
 }
@@ -151,12 +137,12 @@ func (c *Conn) tooManyCommands() bool {
 func (c *Conn) startChunk(arg string) (ready bool, err error) {
 	size, last, ok := parseChunk(arg)
 	if !ok { // where the next command starts is unknown
-		c.hangUp(replyChunk)
+		c.hangUp(reply.ChunkSyntax.Reply())
 		return false, nil
 	}
 	c.chunk, c.last = size, last
 	if c.hello == "" {
-		c.reply(replyHello)
+		c.reply(reply.HelloFirst.Reply())
 		return false, c.skipChunk()
 	}
 	c.pass("DATA")
@@ -180,7 +166,7 @@ func (c *Conn) skipChunk() error {
 	for c.chunk > 0 {
 		if len(c.unread()) == 0 {
 			if err := c.fillBody(&p); err != nil {
-				c.hangUp(replySlow)
+				c.hangUp(reply.Slow.Reply())
 				return c.leave()
 			}
 		}

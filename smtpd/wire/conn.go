@@ -8,8 +8,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"mailraft/mail"
 )
 
 // Conn is one client's connection as go-smtp sees it. Apart from Kill and
@@ -160,5 +158,3 @@ func (c *Conn) Drain() {
 		c.raw.SetReadDeadline(time.Unix(1, 0)) // wakes the read in fill
 	}
 }
-
-var errDraining = mail.Replyf(421, "4.3.2", "Service is shutting down, try another server")

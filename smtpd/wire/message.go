@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // Message is one message on its way in, by DATA or by BDAT.
@@ -125,7 +126,7 @@ func (m *Message) chunkPiece() ([]byte, error) {
 		case m.last:
 			return nil, io.EOF
 		}
-		m.c.reply(mail.Replyf(250, "2.0.0", "%d octets received", m.chunk))
+		m.c.reply(reply.ChunkOk.Reply(m.chunk))
 		if err := m.nextChunk(); err != nil {
 			return nil, err
 		}
@@ -161,7 +162,7 @@ func (m *Message) nextChunk() error {
 			c.setVerb(verb, text)
 			size, last, ok := parseChunk(arg)
 			if !ok {
-				return m.abandon(replyChunk)
+				return m.abandon(reply.ChunkSyntax.Reply())
 			}
 			m.take(size, last)
 			return nil
@@ -169,9 +170,9 @@ func (m *Message) nextChunk() error {
 			c.stash, c.swallow = text, true
 			return ErrAborted
 		case "NOOP":
-			c.reply(mail.Replyf(250, "2.0.0", "OK"))
+			c.reply(reply.Nothing.Reply())
 		default:
-			c.reply(mail.Replyf(503, "5.5.1", "Only BDAT or RSET in the middle of a message"))
+			c.reply(reply.ChunkOrder.Reply())
 		}
 		if c.tooManyCommands() {
 			c.swallow = true
@@ -184,14 +185,14 @@ func (m *Message) command() (string, error) {
 	deadline := earlier(time.Now().Add(m.c.cfg.Timeouts.Command), m.pace.end)
 	line, err := m.c.readLine(deadline, false)
 	if err == errLong {
-		return "", m.abandon(replyLong)
+		return "", m.abandon(reply.Long.Reply())
 	}
 	if err != nil {
 		return "", cutShort(err)
 	}
 	text, ok := framed(line)
 	if !ok {
-		return "", m.abandon(replyFraming)
+		return "", m.abandon(reply.Framing.Reply())
 	}
 	return text, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // replies is what is on its way to the client. Replies leave together, before
@@ -62,7 +63,7 @@ func (c *Conn) replyLine(line []byte) {
 	case code == 354:
 		c.inMessage = true
 		if c.verb == "DATA" {
-			c.goAhead = bytes.Clone(line)
+			c.goAhead = []byte(reply.GoAhead.Reply().String() + "\r\n")
 		}
 	case code == 250 && (c.verb == "EHLO" || c.verb == "HELO"):
 		c.keep = append(c.keep, strings.TrimRight(string(line[4:]), "\r\n"))
@@ -70,11 +71,22 @@ func (c *Conn) replyLine(line []byte) {
 			c.hello, c.tx = c.verb, false
 			c.sendHello()
 		}
-	case code == 502 && c.verb != "EXPN" && c.verb != "HELP":
-		c.send(503, final, append([]byte("503"), line[3:]...)) // out of order, not unimplemented
 	default:
+		if own := reply.OfLibrary(code, libraryText(line)); own != nil {
+			c.reply(own.Reply())
+			return
+		}
 		c.send(code, final, line)
 	}
+}
+
+// libraryText is the text of a reply line, without an enhanced code.
+func libraryText(line []byte) string {
+	text := string(bytes.TrimRight(line[min(4, len(line)):], "\r\n"))
+	if first, rest, ok := strings.Cut(text, " "); ok && strings.Count(first, ".") == 2 && first[0] >= '2' && first[0] <= '5' {
+		return rest
+	}
+	return text
 }
 
 func parseReply(line []byte) (code int, final bool) {
@@ -173,14 +185,14 @@ func (c *Conn) refused(code int, line []byte) {
 	}
 	if c.verb == "DATA" && len(c.unread()) > 0 {
 		// What follows a refused DATA is message text, and must not be run.
-		c.hangUp(replyEarly)
+		c.hangUp(reply.Early.Reply())
 		return
 	}
 	if code != 452 { // recipients over the limit are the next transaction's
 		c.errors++
 	}
 	if c.errors > c.cfg.ErrorsMax {
-		c.hangUp(replyErrors)
+		c.hangUp(reply.Errors.Reply())
 	}
 }
 

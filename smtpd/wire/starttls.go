@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"mailraft/mail"
+	"mailraft/mail/reply"
 )
 
 // startImplicit makes the handshake of an implicit TLS connection in the
@@ -47,20 +47,20 @@ func (c *Conn) startTLS(arg string) (ready bool, err error) {
 	cfg := c.cfg.tls()
 	switch {
 	case c.tls != nil:
-		c.reply(mail.Replyf(503, "5.5.1", "TLS is already on"))
+		c.reply(reply.TLSOn.Reply())
 		return false, nil
 	case cfg == nil && c.cfg.TLS != nil: // RFC 3207 §4
-		c.reply(mail.Replyf(454, "4.7.0", "TLS is not available at the moment, try again later"))
+		c.reply(reply.TLSNotNow.Reply())
 		return false, nil
 	case cfg == nil:
-		c.reply(mail.Replyf(502, "5.5.1", "STARTTLS is not offered"))
+		c.reply(reply.TLSNot.Reply())
 		return false, nil
 	case arg != "":
-		c.reply(mail.Replyf(501, "5.5.4", "STARTTLS takes no argument"))
+		c.reply(reply.TLSArgument.Reply())
 		return false, nil
 	}
 	c.r, c.w = 0, 0
-	c.reply(mail.Replyf(220, "2.0.0", "Ready to start TLS"))
+	c.reply(reply.TLSReady.Reply())
 	if err := c.flush(c.cfg.Timeouts.Write); err != nil {
 		return false, err
 	}
