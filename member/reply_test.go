@@ -41,7 +41,7 @@ func TestReplies(t *testing.T) {
 	h.stop(2)
 	h.until("the lease is over", func() bool { return !m.node.Lease().Valid() })
 	is("cut off", m.Ready(), reply.NoContact)
-	is("a recipient who may be new", m.Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"}), reply.Unverified)
+	is("a recipient who may be new", m.Verify(h.ctx, mail.Address{Local: "u", Domain: "elsewhere.example"}, false), reply.Unverified)
 	is("no majority, no lease", m.uploadError(replica.ErrNoMajority), reply.NoQuorum)
 	u, err := m.Begin(h.ctx)
 	if err != nil {
