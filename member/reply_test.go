@@ -50,7 +50,7 @@ func TestReplies(t *testing.T) {
 	if _, err := u.Write([]byte("x\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = u.Commit(h.ctx, mail.Envelope{Recipients: []string{"u1@example.test"}}, mail.Trace{}, mail.Fields{})
+	_, err = u.Commit(h.ctx, mail.Submission{Envelope: mail.Envelope{Recipients: []string{"u1@example.test"}}})
 	is("whole, and no quorum", err, reply.NoAnswer)
 
 	m.draining.Store(true)
