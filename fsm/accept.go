@@ -239,13 +239,14 @@ func (t *tx) withdraw(c Withdraw) Answer {
 
 func (t *tx) answered(id mail.ContentID) (Answer, bool) {
 	var s submitted
-	if !t.get(tab(tabSubmission).bytes(id[:]), &s) {
+	if t.recent.absent(t.Tables, id) || !t.get(tab(tabSubmission).bytes(id[:]), &s) {
 		return Answer{}, false
 	}
 	return Answer{ID: s.ID, Refused: s.Refused}, true
 }
 
 func (t *tx) remember(id mail.ContentID, a Answer) {
+	t.recent.note(id)
 	t.put(tab(tabSubmission).bytes(id[:]), submitted{At: t.now(), ID: a.ID, Refused: a.Refused})
 	t.set(tab(tabSubmitted).time(t.now()).bytes(id[:]), nil)
 }

@@ -27,6 +27,8 @@ type FSM struct {
 	settings atomic.Pointer[Settings]
 	freed    atomic.Int64 // see Freed
 
+	recent recent // of applying; forgotten when the rows are exchanged
+
 	mu      sync.Mutex
 	applied Applied       // guarded by mu; what is committed to the tables
 	changed chan struct{} // guarded by mu; closed and replaced after each batch
@@ -133,7 +135,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 
 func (f *FSM) begin() *tx {
 	b := f.db.NewBatch()
-	t := &tx{Tables: Tables{b, f.fatal, f.settings.Load()}, rows: b, log: f.log}
+	t := &tx{Tables: Tables{b, f.fatal, f.settings.Load()}, rows: b, log: f.log, recent: &f.recent}
 	t.at = f.position()
 	return t
 }

@@ -46,6 +46,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.db.Sync()
 	s := &streamReader{r: r, position: f.notOlder}
 	f.settings.Store(nil)
+	f.recent = recent{}
 	err := f.db.Replace(ReplicatedLow, ReplicatedHigh, s.rows(), s.fault)
 	v := f.View()
 	at := v.Tables.Applied()

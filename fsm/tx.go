@@ -22,6 +22,7 @@ type tx struct {
 	freed int64   // contents that lost their last reference in this batch
 	log   hclog.Logger
 
+	recent   *recent
 	requests map[uint64]*requestEdit // that this entry has asked for
 }
 
@@ -162,7 +163,10 @@ func (t *tx) create(c mail.Content) *edit {
 	t.made++
 	k := tab(tabContent).bytes(c.ID[:])
 	row := contentRow{Content: c}
-	t.get(k, &row)
+	if !t.recent.absent(t.Tables, c.ID) {
+		t.get(k, &row)
+	}
+	t.recent.note(c.ID)
 	row.Refs++
 	t.put(k, row)
 	return &edit{Message: &Message{ID: id, Content: c, Accepted: t.now()}}
