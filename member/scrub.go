@@ -21,6 +21,7 @@ import (
 type scrub struct {
 	m    *Engine
 	pace pace
+	owed int64 // bytes since the last pause; of run alone
 
 	mu  sync.Mutex
 	at  scrubRow // guarded by mu
@@ -39,6 +40,7 @@ const (
 	keyScrub   = "scrub"
 	scrubRest  = 10 * time.Second // between two looks whether a pass is due
 	scrubLogs  = 1000             // entries, or rows, between two pauses
+	scrubPiece = 256 << 10        // bytes between two pauses: one for each content would be a thousand a second
 	entryBytes = 500              // of an entry or a row, about
 )
 
@@ -107,6 +109,10 @@ func (s *scrub) wait(size int64) bool {
 	s.mu.Lock()
 	s.at.Bytes += size
 	s.mu.Unlock()
+	if s.owed += size; s.owed < scrubPiece {
+		return s.m.ctx.Err() == nil
+	}
+	size, s.owed = s.owed, 0
 	return s.pace.wait(s.m.ctx, size)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"mailraft/mail"
@@ -26,15 +27,24 @@ func (s *Store) ReadThrough(number uint32, wait func(size int64) bool, bad func(
 	}
 	g := sealed.segments[i]
 	cache := blockCache{}
-	b := make([]byte, chunkMax)
+	b := make([]byte, headerLen+chunkMax)
+	f, err := s.FS.Open(s.path(g.name, segmentSuffix))
+	if err == nil {
+		defer f.Close()
+	} else {
+		f = nil // each content says what that means for it
+	}
 	var failure error
 	_, err = s.each(g, cache, func(e entry) bool {
+		if !wait(e.Size) {
+			failure = ErrClosed
+			return false
+		}
+		if f != nil && good(f, g.name, e, b) {
+			return true
+		}
 		ok, err := s.counts(e, g.number, cache)
 		if err == nil && ok {
-			if !wait(e.Size) {
-				failure = ErrClosed
-				return false
-			}
 			err = s.readThrough(e.ID, b)
 		}
 		switch {
@@ -49,6 +59,18 @@ func (s *Store) ReadThrough(number uint32, wait func(size int64) bool, bad func(
 		return 0, fmt.Errorf("read through segment %s: %w", g.name, err)
 	}
 	return g.number + 1, nil
+}
+
+// good reports whether the one record of a small content is as it was written.
+// It spares nearly all of them a look-up and a file of their own. False says
+// nothing: whoever opens the content finds out.
+func good(f vfs.File, at name, e entry, b []byte) bool {
+	if e.large() {
+		return false
+	}
+	b = b[:e.recordLen()]
+	h, err := readRecord(f, at, e.off, b)
+	return err == nil && h.kind == kindSmall && h.content == e.Content && xxhash.Sum64(b[headerLen:]) == e.Sum
 }
 
 // Verify reads a content to its end.
