@@ -18,8 +18,11 @@ const (
 	circuitsMax   = 4096            // idle destinations that are remembered
 	leaseWait     = time.Second     // between two looks at a lease that is not valid
 	queryWait     = 2 * time.Second // after a query that failed
-	timerMax      = time.Hour
-	flushTime     = 5 * time.Second // for the last reports when stopping
+	// lookEvery is how long a change of the state waits for more of them: they
+	// come hundreds a second, and a look at the queue costs as much as one.
+	lookEvery = 2 * time.Millisecond
+	timerMax  = time.Hour
+	flushTime = 5 * time.Second // for the last reports when stopping
 )
 
 // Config is what a Deliverer works with. Now is state machine time.
@@ -131,8 +134,13 @@ func (d *Deliverer) loop() {
 		timer.Reset(wait)
 		select {
 		case <-d.kick:
-		case <-changed:
 		case <-timer.C:
+		case <-changed:
+			timer.Reset(lookEvery)
+			select {
+			case <-d.kick:
+			case <-timer.C:
+			}
 		}
 	}
 }
