@@ -198,6 +198,11 @@ func (w *world) apply(r mail.Report) {
 			if j.ID != r.ID {
 				continue
 			}
+			if len(r.Told) > 0 {
+				w.rows[key] = slices.Delete(w.rows[key], n, n+1)
+				delete(w.next, j)
+				break
+			}
 			for _, o := range r.Outcomes {
 				if o.Activation != j.Destination.Activation {
 					continue // it was activated elsewhere meanwhile

@@ -27,6 +27,16 @@ type Recipient struct {
 	Refused  mail.Reply // set when the recipient did not resolve: failed without an attempt
 }
 
+// Telling is one thing that a sender is to be told, besides failures.
+type Telling struct {
+	Recipient
+	Event    mail.Notify // success, delay; zero: a group was expanded, and Index is that in the envelope
+	Relayed  bool        // success of an outside recipient, which nobody else tells of
+	Reply    mail.Reply  // the last word; zero: there is none
+	Remote   string
+	LastTime mail.Time // of the last attempt; zero: not known
+}
+
 // Job is one message for one destination, with the recipients that are due.
 type Job struct {
 	ID          mail.ID
@@ -43,11 +53,12 @@ type Job struct {
 	Expires     mail.Time
 	Destination Destination
 	Recipients  []Recipient
-	Bounce      bool     // the message is a report itself: never a report about it
-	Quiet       bool     // a resubmission: no report
-	Origin      mail.ID  // of a resubmission: the message as it was accepted
-	Header      []byte   // extra header fields, whole lines with CRLF, laid over the content
-	All         []string // envelope recipients, for the "for" clause of Received
+	Tell        []Telling // nothing is delivered: the sender is owed a report of this
+	Bounce      bool      // the message is a report itself: never a report about it
+	Quiet       bool      // a resubmission: no report
+	Origin      mail.ID   // of a resubmission: the message as it was accepted
+	Header      []byte    // extra header fields, whole lines with CRLF, laid over the content
+	All         []string  // envelope recipients, for the "for" clause of Received
 }
 
 // Top is what is laid over the content at every delivery: our trace field,

@@ -201,7 +201,7 @@ func (d *Deliverer) room(now mail.Time) func(Destination) int {
 }
 
 func (d *Deliverer) roomLocked(dest Destination, now mail.Time) int {
-	if dest.Addr == "" {
+	if dest.Addr == "" && dest.Key != NoticeKey {
 		return openMax // nothing is contacted
 	}
 	if c := d.circuits[keyOf(dest)]; c != nil {
@@ -242,9 +242,9 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	if len(j.Recipients) > recipientsMax {
 		j.Recipients = j.Recipients[:recipientsMax] // the others are still due afterwards
 	}
-	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients) == 0 || d.running >= d.Running ||
+	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients)+len(j.Tell) == 0 || d.running >= d.Running ||
 		d.open > 0 && d.open+len(j.Recipients) > openMax || d.roomLocked(j.Destination, now) <= 0 ||
-		d.past.hold(k, indices(j.Recipients), j.Destination.Activation, now) {
+		d.past.hold(k, j.indices(), j.Destination.Activation, now) {
 		return false
 	}
 	f := &flight{job: j, circuit: d.circuit(j.Destination), lease: run}
@@ -272,10 +272,18 @@ func (d *Deliverer) applied(done []*pending) {
 	d.Kick()
 }
 
-func indices(rs []Recipient) []int {
-	is := make([]int, len(rs))
-	for i, r := range rs {
-		is[i] = r.Index
+// indices are the recipients that a job is about, by their place in the row.
+// Those that are only told of have numbers of their own.
+func (j *Job) indices() []int {
+	is := make([]int, 0, len(j.Recipients)+len(j.Tell))
+	for _, r := range j.Recipients {
+		is = append(is, r.Index)
+	}
+	for _, t := range j.Tell {
+		is = append(is, -1-t.Index*int(noticeEvents)-int(t.Event))
 	}
 	return is
 }
+
+// noticeEvents is more than there are events.
+const noticeEvents = mail.NotifyDelay << 1

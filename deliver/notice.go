@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"mailraft/deliver/dsn"
@@ -13,11 +14,6 @@ import (
 // names it; the entry accepts both or neither. No report is sent about a
 // report, nor about a resubmission.
 func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("report for %s: %v", j.ID, r)
-		}
-	}()
 	if j.Bounce || j.Quiet || j.ReversePath == "" {
 		return nil
 	}
@@ -32,9 +28,17 @@ func (d *Deliverer) notify(j *Job, report *mail.Report, now mail.Time) (err erro
 	return err
 }
 
+// errUnwritten reports that a report could not even be written.
+var errUnwritten = errors.New("no report can be written")
+
 // write makes a message to the sender of what a notice says, and stores it.
 // Nil without an error: nobody can be told.
-func (d *Deliverer) write(j *Job, n *dsn.Notice, full bool) (*mail.Submission, error) {
+func (d *Deliverer) write(j *Job, n *dsn.Notice, full bool) (s *mail.Submission, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("report for %s: %w: %v", j.ID, errUnwritten, r)
+		}
+	}()
 	sender, err := mail.ParseAddress(j.ReversePath)
 	if err != nil {
 		d.Logger.Warn("sender cannot be told: malformed reverse-path", "id", j.ID)
@@ -58,7 +62,7 @@ func (d *Deliverer) write(j *Job, n *dsn.Notice, full bool) (*mail.Submission, e
 	var text bytes.Buffer
 	written, err := n.Write(&text)
 	if err != nil {
-		return nil, fmt.Errorf("write report for %s: %w", j.ID, err)
+		return nil, fmt.Errorf("write report for %s: %w: %w", j.ID, errUnwritten, err)
 	}
 	content, holders, err := d.upload(&text)
 	if err != nil {

@@ -121,6 +121,7 @@ func (t *tx) enqueue(s mail.Submission, a admission, origin mail.ID) mail.ID {
 	relay := s.Envelope.Relay || !origin.IsZero()
 	now, rest := directory.Resolve(t.Tables, s.Envelope.Recipients, relay, recipientsPerRow)
 	t.addRecipients(e.Message, now)
+	e.oweExpansions(rest)
 	if len(rest) > 0 {
 		t.beginExpansion(e.Message, rest)
 	}

@@ -18,6 +18,8 @@ var commands map[string]func(*script, args) string
 func init() {
 	commands = map[string]func(*script, args) string{
 		// Entries of the log, in the order of their kinds.
+		"delays":        func(s *script, a args) string { return s.apply(KindDelays, Delays{IDs: s.idList(a.words)}) },
+		"tell":          (*script).tell,
 		"term-start":    (*script).termStart,
 		"tick":          (*script).tick,
 		"accept":        (*script).accept,
@@ -283,12 +285,34 @@ func (s *script) report(a args) string {
 	return s.apply(KindReport, Report{Member: s.member(a.word(0)), Reports: []mail.Report{r}})
 }
 
+// tell m1 A D success=0,1 delay=2 expanded=0: D is the notice, "-" is none.
+func (s *script) tell(a args) string {
+	r := mail.Report{ID: s.id(a.word(1))}
+	for _, p := range a.pairs {
+		event, ok := map[string]mail.Notify{"success": mail.NotifySuccess, "delay": mail.NotifyDelay, "expanded": 0}[p[0]]
+		for n := range strings.SplitSeq(p[1], ",") {
+			if ok {
+				r.Told = append(r.Told, mail.Told{Recipient: s.int(n), Event: event})
+			}
+		}
+	}
+	if d := a.word(2); d != "-" {
+		if _, ok := s.subs[d]; !ok {
+			s.upload(args{words: []string{d}, pairs: append(a.pairs, [2]string{"from", ""}, [2]string{"primary", a.word(0)})})
+		}
+		sub := s.subs[d]
+		r.Notice = &sub
+	}
+	return s.apply(KindReport, Report{Member: s.member(a.word(0)), Reports: []mail.Report{r}})
+}
+
 var results = map[string]mail.Result{"delivered": mail.Delivered, "relayed": mail.Relayed, "deferred": mail.Deferred,
 	"failed": mail.Failed, "expired": mail.Expired, "nonsense": 77}
 
 func (s *script) outcome(i int, text string) mail.Outcome {
 	o := mail.Outcome{Recipient: i, Activation: 1, Copy: "a", Remote: "host"}
 	text, duplicate := strings.CutSuffix(text, "!")
+	text, passed := strings.CutSuffix(text, "^")
 	text, at, ok := strings.Cut(text, "@")
 	if ok {
 		name, n, _ := strings.Cut(at, "/")
@@ -302,7 +326,7 @@ func (s *script) outcome(i int, text string) mail.Outcome {
 	if !ok {
 		s.fail("there is no result %q", text)
 	}
-	o.Duplicate = duplicate
+	o.Duplicate, o.Passed = duplicate, passed
 	o.Reply = mail.Reply{Code: map[mail.Result]int{mail.Delivered: 250, mail.Relayed: 250, mail.Deferred: 451}[o.Result], Text: text}
 	if o.Reply.Code == 0 {
 		o.Reply.Code = 550

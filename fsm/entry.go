@@ -52,6 +52,7 @@ const (
 	KindRequestAdd    Kind = 50 // RequestAdd: a resubmit request is made
 	KindAdvance       Kind = 51 // Advance: one piece of a resubmit request
 	KindRequestChange Kind = 52 // RequestChange: suspend, resume, cancel
+	KindDelays        Kind = 55 // Delays: senders are owed a word about messages that wait
 	kindSkippable     Kind = 0x80
 	headerSize             = 10
 	version           byte = 1

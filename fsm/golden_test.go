@@ -84,6 +84,7 @@ var golden = map[Kind]struct {
 	KindRecover:       {"recover", Recover{Generation: 2, Survivor: m3, Certain: 4700, By: "op", Reason: "fire"}},
 	KindContentLost:   {"content-lost", ContentLost{IDs: []mail.ID{goldenID}, Found: m2, By: "op", Reason: "fire"}},
 	KindCA:            {"ca", CAChange{Op: CARotate, Pin: "new", CA: []byte{1}, CAKey: []byte{2}, WasPin: "old", Now: true, By: "op", Reason: "stolen"}},
+	KindDelays:        {"delays", Delays{IDs: []mail.ID{goldenID}}},
 	KindMark:          {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
 		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},
@@ -101,6 +102,8 @@ var grown = []struct {
 	{KindAccept, "accept-relay", Accept{Submission: mail.Submission{Content: goldenSub.Content, Primary: m1, Holders: goldenSub.Holders,
 		Envelope: mail.Envelope{ReversePath: "s@example.org", Recipients: []string{"a@elsewhere.example"}, Relay: true},
 		Trace:    mail.Trace{Address: "192.0.2.1", By: "m1.example", Protocol: "ESMTPSA", User: "s@example.org"}}}},
+	{KindReport, "report-told", Report{Member: m1, Reports: []mail.Report{{ID: goldenID, Notice: &goldenSub, Told: []mail.Told{{Recipient: 3, Event: mail.NotifyDelay}, {Recipient: 1}},
+		Outcomes: []mail.Outcome{{Recipient: 1, Result: mail.Relayed, Passed: true}}}}}},
 	{KindAccept, "accept-dsn", Accept{Submission: goldenAsks()}},
 }
 

@@ -125,6 +125,9 @@ func (m *Message) indexes() []key {
 	if m.Fields.MessageID != "" {
 		ks = append(ks, tab(tabMessageID).u64(messageIDHash(m.Fields.MessageID)).id(m.ID))
 	}
+	if m.owes() {
+		ks = append(ks, tab(tabDue).mem(m.Primary).str(NoticeQueue).time(0).id(m.ID))
+	}
 	if m.Request != 0 {
 		ks = append(ks, tab(tabOrigin).id(m.Origin).id(m.ID))
 	}

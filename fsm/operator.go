@@ -70,6 +70,7 @@ func (t *tx) deletePending(m *Message, reply *mail.Reply) {
 		if r := &m.Recipients[i]; r.State == Pending {
 			r.State, r.Done, r.Next = Deleted, t.now(), 0
 			r.Reply = reply
+			r.Owes = 0
 		}
 	}
 }

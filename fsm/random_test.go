@@ -99,6 +99,9 @@ func (w *world) submission() mail.Submission {
 	if w.chance(8) {
 		s.Envelope.ReversePath = ""
 	}
+	for range w.rng.IntN(len(s.Envelope.Recipients) + 2) {
+		s.Envelope.Asked = append(s.Envelope.Asked, mail.Asked{Notify: mail.Notify(w.rng.IntN(16)), Original: "rfc822;x"})
+	}
 	s.Fields.MessageID = []string{"", "<1@x>", "<2@x>"}[w.rng.IntN(3)]
 	w.subs = append(w.subs, s)
 	return s
@@ -122,7 +125,7 @@ func (w *world) report() Report {
 		for i := range n {
 			if i >= 4 || !w.chance(4) {
 				one.Outcomes = append(one.Outcomes, mail.Outcome{Recipient: i - w.rng.IntN(2)*w.rng.IntN(2), Result: result,
-					Activation: uint64(w.rng.IntN(8)), Next: w.now.Add(time.Duration(w.rng.IntN(100)-10) * time.Second)})
+					Activation: uint64(w.rng.IntN(8)), Next: w.now.Add(time.Duration(w.rng.IntN(100)-10) * time.Second), Passed: w.chance(4)})
 			}
 		}
 		if w.chance(2) {
@@ -133,9 +136,34 @@ func (w *world) report() Report {
 			}
 			one.DSN = &s
 		}
+		if w.chance(3) {
+			one.Told = w.told(one.ID)
+		}
+		if w.chance(3) {
+			s := w.submission()
+			s.Primary, s.Envelope.ReversePath = r.Member, ""
+			one.Notice = &s
+		}
 		r.Reports = append(r.Reports, one)
 	}
 	return r
+}
+
+// told is mostly what is owed.
+func (w *world) told(id mail.ID) (told []mail.Told) {
+	m := w.row(id)
+	if m == nil {
+		return nil
+	}
+	for i := range m.Recipients {
+		if owes := m.Recipients[i].Owes; owes != 0 || w.chance(9) {
+			told = append(told, mail.Told{Recipient: i, Event: owes})
+		}
+	}
+	for _, i := range m.Expanded {
+		told = append(told, mail.Told{Recipient: i})
+	}
+	return told
 }
 
 // step is one entry, or time that passes.
@@ -318,6 +346,8 @@ func (w *world) rare() {
 		w.do(KindTick, Tick{})
 	case 6:
 		w.do(KindMark, Mark{})
+		w.do(KindConfigure, Configure{Set: map[string]string{"delay-notification-timeout": []string{"1m", ""}[w.rng.IntN(2)]}})
+		w.do(KindDelays, Delays{IDs: []mail.ID{w.id(), w.id(), w.id(), w.id()}})
 	}
 }
 
@@ -493,7 +523,7 @@ func (w *world) promises() {
 }
 
 func TestRandomCommands(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 3} {
+	for _, seed := range []uint64{1, 2, 4} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)

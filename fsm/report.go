@@ -53,6 +53,11 @@ func (t *tx) reportOne(e *edit, r mail.Report, by mail.MemberID) *mail.Reply {
 	if retires && refusal == nil && r.DSN != nil && !e.silent() {
 		t.addDSN(e.Message, *r.DSN, bounce)
 	}
+	if owner && len(r.Told) > 0 {
+		if not := t.told(e.Message, r); refusal == nil {
+			refusal = not
+		}
+	}
 	t.finish(e.Message)
 	t.save(e)
 	return refusal
@@ -85,13 +90,18 @@ func (t *tx) admitFailures(m *Message, r mail.Report) (a admission, refusal *mai
 			return a, mail.Replyf(451, "4.3.0", "the DSN speaks of a recipient that is finished already")
 		}
 	}
-	if r.DSN.Envelope.ReversePath != "" {
+	return t.admitNotice(*r.DSN)
+}
+
+// admitNotice is admit for a report to a sender.
+func (t *tx) admitNotice(s mail.Submission) (a admission, refusal *mail.Reply) {
+	if s.Envelope.ReversePath != "" {
 		return a, mail.Replyf(451, "4.3.0", "the DSN has a reverse-path: it could be answered by another")
 	}
-	if _, ok := t.answered(r.DSN.Content.ID); ok {
+	if _, ok := t.answered(s.Content.ID); ok {
 		return a, mail.Replyf(451, "4.3.0", "the submission of the DSN was answered before")
 	}
-	return t.admit(*r.DSN)
+	return t.admit(s)
 }
 
 // stale reports an outcome of an attempt at a copy that is not active any more.
@@ -126,6 +136,9 @@ func (t *tx) delivered(m *Message, o mail.Outcome, by mail.MemberID) {
 		r.State = Delivered
 	}
 	r.Duplicate = o.Duplicate && m.Request != 0
+	if !m.silent() && !o.Passed && m.Asked(r).Notify.Wants(mail.NotifySuccess) {
+		r.Owes |= mail.NotifySuccess
+	}
 	m.note(ev)
 	t.settle(r, o)
 	if !m.Active() { // a late word about a recipient that had been given up
@@ -174,6 +187,7 @@ func (t *tx) failed(m *Message, o mail.Outcome, by mail.MemberID) {
 
 func (t *tx) settle(r *Recipient, o mail.Outcome) {
 	r.Attempts++
+	r.Owes &^= mail.NotifyDelay // there is better to tell, or worse
 	r.Done, r.Next, r.Reply, r.Remote = t.now(), 0, &o.Reply, o.Remote
 	r.Copy, r.Activation = o.Copy, o.Activation
 }

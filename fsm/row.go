@@ -48,6 +48,8 @@ type Message struct {
 	Overlay    *mail.Overlay `cbor:"46,keyasint,omitempty"` // what filters changed in its header; the content has it as received
 	Quarantine string        `cbor:"47,keyasint,omitempty"` // a filter's reason to have it suspended as it came in; empty once it is resumed
 
+	Expanded []int `cbor:"50,keyasint,omitempty"` // envelope recipients that were expanded, of which the sender is still to be told
+
 	GivenUp bool `cbor:"48,keyasint,omitempty"` // nobody had its content any more: only Holders have it, if any
 }
 
@@ -105,7 +107,9 @@ type Recipient struct {
 	Resubmitted bool `cbor:"20,keyasint,omitempty"` // of a resubmission: waits behind fresh mail
 	Duplicate   bool `cbor:"21,keyasint,omitempty"` // of a resubmission: the mailbox had it already
 
-	Asked int `cbor:"22,keyasint,omitempty"` // counted from 1: which of Envelope.Asked is about it; zero: none
+	Asked   int         `cbor:"22,keyasint,omitempty"` // counted from 1: which of Envelope.Asked is about it; zero: none
+	Owes    mail.Notify `cbor:"23,keyasint,omitempty"` // what its sender is still to be told: success, delay
+	Delayed bool        `cbor:"24,keyasint,omitempty"` // its sender was told of the delay, or will be
 }
 
 // Asked is what the sender asked for a recipient (RFC 3461). Of the success of

@@ -98,6 +98,7 @@ func init() {
 		KindHealth:        handler((*tx).health),
 		KindRequestAdd:    handler((*tx).requestAdd),
 		KindAdvance:       handler((*tx).advance),
+		KindDelays:        handler((*tx).delays),
 		KindRequestChange: handler((*tx).requestChange),
 		KindRecover:       handler((*tx).recover),
 		KindContentLost:   handler((*tx).contentLost),

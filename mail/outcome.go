@@ -46,4 +46,15 @@ type Report struct {
 	ID       ID          `cbor:"1,keyasint"`
 	Outcomes []Outcome   `cbor:"2,keyasint"`
 	DSN      *Submission `cbor:"3,keyasint,omitempty"`
+
+	// Told is what the sender is told of by Notice, or cannot be told of: he was
+	// owed exactly that. Both count, or neither.
+	Told   []Told      `cbor:"50,keyasint,omitempty"`
+	Notice *Submission `cbor:"51,keyasint,omitempty"`
+}
+
+// Told is one thing that the sender was owed to be told.
+type Told struct {
+	Recipient int    `cbor:"1,keyasint,omitempty"` // index in the message row; of an expansion, in the envelope
+	Event     Notify `cbor:"2,keyasint,omitempty"` // success or delay; zero: an expansion
 }

@@ -23,12 +23,9 @@ func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(m
 	defer v.Close()
 	q := dueQuery{v: v, self: d.id.ID, now: now, taken: taken, params: v.Params()}
 	stopped := suspended(v)
-	if stopped[""] {
-		return nil, 0, nil
-	}
 	for key := range v.Destinations(d.id.ID) {
 		to, ok := destination(v, key)
-		if !ok || stopped[key] || to.Yields && stopped["db/"+to.Database] {
+		if !ok || stopped[key] || stopped[""] && key != deliver.NoticeKey || to.Yields && stopped["db/"+to.Database] {
 			continue
 		}
 		if q.take(to, min(room(to), limit-len(q.jobs))); len(q.jobs) >= limit {
@@ -72,7 +69,7 @@ func destination(v *fsm.View, key string) (deliver.Destination, bool) {
 		return to, true
 	}
 	to.Addr, _ = strings.CutPrefix(key, "relay/")
-	if key == "fail" {
+	if key == "fail" || key == deliver.NoticeKey {
 		to.Addr = ""
 	}
 	return to, true
@@ -104,7 +101,11 @@ func (q *dueQuery) take(to deliver.Destination, n int) {
 			continue
 		}
 		if m, ok := q.v.Message(w.ID); ok {
-			q.jobs = append(q.jobs, q.job(m, to))
+			j := q.job(m, to)
+			if to.Key == deliver.NoticeKey {
+				j.Tell = tellings(m)
+			}
+			q.jobs = append(q.jobs, j)
 			n--
 		}
 	}

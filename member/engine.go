@@ -205,6 +205,7 @@ func (m *Engine) Serve(contents net.Listener) {
 	m.work.Go(m.acknowledge)
 	m.work.Go(m.seekLost)
 	m.work.Go(m.tellNowhere)
+	m.work.Go(m.noteDelays)
 }
 
 // Close ends the engine. Deliveries under way have until the end of ctx.
