@@ -44,10 +44,9 @@ var importTable = []struct {
 	{pkg: "smtpd/wire", not: []string{goSMTP}, only: []string{"mail"}, why: "stands between the network and the SMTP library"},
 	{pkg: "deliver", only: []string{"deliver", "directory", "mail"}, why: "sees a queue with due work and a place to report"},
 	{pkg: "resubmit", only: []string{"resubmit", "mail"}, why: "sees a boundary with requests and a way to propose"},
-	{pkg: "backup", not: []string{raft}, only: []string{"mail"}, why: "a file: what is in it is bytes to it"},
 	{pkg: "admin", not: []string{raft, boltdb, bbolt, pebble, goSMTP, "mailraft/store", "mailraft/cluster", "mailraft/smtpd", "mailraft/deliver", "mailraft/resubmit", "mailraft/member"}, why: "shows and changes through what member gives it"},
 	{pkg: "member", not: []string{"mailraft/cmd"}, why: "commands use it, not the other way"},
-	{pkg: "cmd", not: []string{raft, boltdb, bbolt, pebble, goSMTP}, only: []string{"cmd", "member", "admin", "smtpd/frontend", "deliver/maildir", "deliver/mailbox", "internal", "backup", "mail"}, why: "a command line puts nothing together itself"},
+	{pkg: "cmd", not: []string{raft, boltdb, bbolt, pebble, goSMTP}, only: []string{"cmd", "member", "admin", "smtpd/frontend", "deliver/maildir", "deliver/mailbox", "internal", "mail"}, why: "a command line puts nothing together itself"},
 }
 
 // onlyHere says which packages alone may import a module outside their tests.

@@ -61,9 +61,6 @@ func (v *verdict) boundary(st *Status, minVoters int) {
 	if !b.Opened {
 		v.say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
 	}
-	if b.Restored.Suspended() {
-		v.say(Critical, "restored from the backup of %s: nothing is delivered, activated or expired before: mailraft queue resume --all", b.Restored.Cut)
-	}
 	switch { // only the leader knows of the others' clocks
 	case m.Leader != 0 && len(m.Peers) == 0:
 		v.say(Degraded, "%s: the leader does not answer it", m.Name)

@@ -133,8 +133,6 @@ type BoundaryInfo struct {
 	Lost       int       `json:"content_lost"`      // messages whose content no member has, as far as is known
 	// Recovery is how this generation began, after a majority was lost; nil: the first.
 	Recovery *fsm.Recovery `json:"recovery,omitempty"`
-	// Restored is the backup that the boundary was made from; nil: none.
-	Restored *fsm.Restored `json:"restored,omitempty"`
 }
 
 // MemberInfo is a member as the state has it, with what the leader sees.
@@ -187,7 +185,7 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 	b, _ := v.Boundary()
 	p := v.Params()
 	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
-		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters), Recovery: b.Recovery, Restored: b.Restored}
+		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters), Recovery: b.Recovery}
 	for _, m := range st.Members {
 		if m.Role != "non-voter" && m.State != "down" && m.State != "retired" {
 			st.Boundary.VotersUp++

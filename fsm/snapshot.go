@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -233,16 +232,12 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 
 // writeStream writes all replicated rows.
 func writeStream(w io.Writer, t Tables) error {
-	return writeRows(w, t.Scan(ReplicatedLow, ReplicatedHigh))
-}
-
-func writeRows(w io.Writer, rows iter.Seq2[[]byte, []byte]) error {
 	sum := crc32.New(castagnoli)
 	out := io.MultiWriter(w, sum)
 	if _, err := io.WriteString(out, streamMagic); err != nil {
 		return err
 	}
-	for k, v := range rows {
+	for k, v := range t.Scan(ReplicatedLow, ReplicatedHigh) {
 		if err := writeRow(out, k, v); err != nil {
 			return err
 		}

@@ -49,7 +49,6 @@ type Engine struct {
 	manager   *resubmit.Manager
 	driver    *resubmit.Driver
 	params    params
-	pins      pins
 
 	restart  chan error      // see Restart
 	ctx      context.Context // ends when Stop begins

@@ -29,7 +29,13 @@ func Init(c Config, boundaryName string, set map[string]string) (*Identity, erro
 	}
 	defer release()
 	boundary := newBoundaryID()
-	ca, sealed, secret, err := newCA(boundary)
+	ca, err := pki.NewCA(boundary, cluster.WallTime(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+	sealed, err := ca.Seal(secret)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (m *Member) openAdmin() error {
 	if err != nil {
 		return err
 	}
-	s := admin.New(admin.Config{State: m.fsm, Proposer: proposer{m}, Contents: contents{m}, Host: host{m}, Boundary: m, CA: m, Backup: m, Fresh: m.fresh,
+	s := admin.New(admin.Config{State: m.fsm, Proposer: proposer{m}, Contents: contents{m}, Host: host{m}, Boundary: m, CA: m, Fresh: m.fresh,
 		Metrics: []prometheus.Collector{raftMetrics, collector{m}}, ProposeTime: m.params.get().CommitTimeout, Logger: m.log.Named("admin")})
 	socket, err := admin.Listen(m.cfg.Socket)
 	if err != nil {

@@ -34,7 +34,7 @@ func commands() []*cli.Command {
 		queueCommand(), messageCommand(), safetynetCommand(), resubmitCommand(),
 		configCommand(checkConfig),
 		directoryCommand(), databaseCommand(),
-		boundaryCommand(), stateCommand(), snapshotCommand(), benchCommand(), verifyCommand(),
+		boundaryCommand(), stateCommand(), benchCommand(), verifyCommand(),
 		versionCommand(),
 	}
 }

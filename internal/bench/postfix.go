@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -27,9 +28,10 @@ const (
 
 // startPostfix runs a Postfix of its own: it takes all mail and holds it, so
 // that it does what taking a message costs (cleanup writes one file and syncs
-// it before the answer) and nothing else. What concerns its disk is as Postfix
-// has it by default.
-func startPostfix(ctx context.Context, dir string) (*system, error) {
+// it before the answer) and nothing else; or passes it on to the SMTP server
+// relay, if that is not empty. What concerns its disk is as Postfix has it by
+// default.
+func startPostfix(ctx context.Context, dir, relay string, wrap []string) (*system, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: only root can start it", ErrNoPostfix)
 	}
@@ -40,7 +42,7 @@ func startPostfix(ctx context.Context, dir string) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := layPostfix(dir, addr); err != nil {
+	if err := layPostfix(dir, addr, relay); err != nil {
 		return nil, fmt.Errorf("lay out Postfix in %s: %w", dir, err)
 	}
 	log, err := os.Create(filepath.Join(dir, "output"))
@@ -48,7 +50,7 @@ func startPostfix(ctx context.Context, dir string) (*system, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(postfixDaemons, "master"), "-c", filepath.Join(dir, "etc"), "-d")
+	cmd := command(wrap, filepath.Join(postfixDaemons, "master"), "-c", filepath.Join(dir, "etc"), "-d")
 	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+filepath.Join(dir, "etc"))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -97,7 +99,8 @@ local_recipient_maps =
 mynetworks = 127.0.0.0/8
 smtpd_peername_lookup = no
 disable_dns_lookups = yes
-smtpd_recipient_restrictions = check_recipient_access static:HOLD, permit_mynetworks, reject
+smtpd_recipient_restrictions = %[3]spermit_mynetworks, reject
+relayhost = %[4]s
 smtpd_client_connection_count_limit = 0
 default_process_limit = %[2]d
 message_size_limit = 0
@@ -117,12 +120,13 @@ trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 local unix - n n - - local
+smtp unix - - n - - smtp
 error unix - - n - - error
 retry unix - - n - - error
 postlog unix-dgram n - n - 1 postlogd
 `
 
-func layPostfix(dir, addr string) error {
+func layPostfix(dir, addr, relay string) error {
 	uid, err := idOf(user.Lookup("postfix"))
 	if err != nil {
 		return err
@@ -144,7 +148,15 @@ func layPostfix(dir, addr string) error {
 			}
 		}
 	}
-	main := fmt.Sprintf(postfixMain, dir, postfixLimit)
+	hold, next := "check_recipient_access static:HOLD, ", ""
+	if relay != "" {
+		host, port, err := net.SplitHostPort(relay)
+		if err != nil {
+			return err
+		}
+		hold, next = "", "["+host+"]:"+port
+	}
+	main := fmt.Sprintf(postfixMain, dir, postfixLimit, hold, next)
 	master := fmt.Sprintf(postfixMaster, addr)
 	return errors.Join(os.WriteFile(filepath.Join(dir, "etc", "main.cf"), []byte(main), 0o644),
 		os.WriteFile(filepath.Join(dir, "etc", "master.cf"), []byte(master), 0o644))
