@@ -9,6 +9,7 @@ import (
 
 	"mailraft/mail"
 	"mailraft/mail/reply"
+	"mailraft/smtpd/users"
 	"mailraft/smtpd/wire"
 )
 
@@ -19,6 +20,11 @@ type client struct {
 	address  string    // as in Received: "192.0.2.1" or "IPv6:…"
 	since    time.Time
 	sender   string // of the transaction that is open, for the log
+
+	user   *users.User // who it has proved to be; nil: nobody
+	denied int         // authentications that failed
+
+	certificate string // that gave it the right to relay, by its name
 }
 
 // admit counts connections, before anything is done for them.

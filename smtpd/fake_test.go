@@ -21,6 +21,7 @@ import (
 
 	"mailraft/mail"
 	"mailraft/mail/reply"
+	"mailraft/smtpd/users"
 )
 
 // message is what the fake queue was given.
@@ -33,9 +34,10 @@ type message struct {
 type queue struct {
 	mu                                       sync.Mutex
 	got                                      []message
+	logins                                   int
 	begun, aborted                           int
 	beginErr, writeErr, commitErr, verifyErr error
-	readyErr                                 error
+	readyErr, usersErr                       error
 	panics                                   bool          // in Write
 	hold                                     chan struct{} // commits wait for it
 	committing                               chan struct{} // gets one for every commit that waits
@@ -118,6 +120,21 @@ func (u *upload) Commit(ctx context.Context, s mail.Submission) (mail.ID, error)
 	return mail.NewID(1, uint64(len(u.q.got)), 0), nil
 }
 
+// Authenticate knows anna, whose password is secret and who may send as
+// sales@example.org too.
+func (q *queue) Authenticate(_ context.Context, l users.Login) (users.User, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.logins++
+	switch {
+	case q.usersErr != nil:
+		return users.User{}, q.usersErr
+	case l.Name != "anna" || l.Password != "secret":
+		return users.User{}, users.ErrDenied
+	}
+	return users.User{Name: l.Name, Senders: []string{"sales@example.org"}}, nil
+}
+
 func (q *queue) take() []message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,8 +162,8 @@ var clientTLS = &tls.Config{InsecureSkipVerify: true}
 func testConfig(q *queue) Config {
 	return Config{
 		Hostname: "mx.example.org", DefaultDomain: "example.org",
-		Queue: q, Directory: q, Gate: q,
-		SizeMax: func() int64 { return 1 << 20 },
+		Queue: q, Directory: q, Gate: q, Users: q,
+		SizeMax: func() int64 { return 1 << 20 }, GuessDelay: time.Millisecond,
 	}
 }
 

@@ -23,6 +23,14 @@ type Listener struct {
 	// RelayNetworks are those whose clients may send to recipients outside our
 	// domains, and whom nobody else can be in.
 	RelayNetworks []netip.Prefix
+
+	// RelayClient names a client whose certificate gives it the same right; nil:
+	// none does.
+	RelayClient func(tls.ConnectionState) (name string, ok bool)
+
+	Auth AuthPolicy
+	// SenderCheck: a user may send as what is his, and as nobody else.
+	SenderCheck bool
 }
 
 // Role is what a listener is for.
@@ -79,8 +87,18 @@ func (p *TLSPolicy) UnmarshalText(b []byte) error {
 // mayRelay reports whether the client has the right to send to recipients
 // outside our domains.
 func (s *session) mayRelay() bool {
+	d, state := s.client.listener, s.conn.TLS()
+	if s.client.user != nil {
+		return true
+	}
+	if d.RelayClient != nil && state != nil {
+		if name, ok := d.RelayClient(*state); ok {
+			s.client.certificate = name
+			return true
+		}
+	}
 	addr, ok := addrOf(s.conn.RemoteAddr())
-	return ok && slices.ContainsFunc(s.client.listener.RelayNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return ok && slices.ContainsFunc(d.RelayNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // Serve answers connections of l, as d says, until Close.
@@ -107,6 +125,9 @@ func (s *Server) wireConfig(d Listener) wire.Config {
 		cfg.TLS = d.Certificate
 	}
 	cfg.TLSRequired = d.TLS == TLSRequired
+	if d.Auth != AuthOff {
+		cfg.Mechanisms, cfg.Auth = mechanisms, s.exchange
+	}
 	cfg.Greet = func(c *wire.Conn) *mail.Reply { return s.greet(c, &d) }
 	return cfg
 }

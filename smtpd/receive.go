@@ -53,7 +53,7 @@ func (s *session) receive(m *wire.Message) (mail.ID, error) {
 	s.srv.stats.bytes.Add(m.Size())
 	s.srv.log.Info("received", "id", id.String(), "session", trace.Session, "message_id", head.fields.MessageID,
 		"sender", env.ReversePath, "recipients", len(env.Recipients), "size", m.Size(),
-		"remote", trace.Address, "protocol", trace.Protocol, "duration", time.Since(begun), "commit", time.Since(complete))
+		"remote", trace.Address, "protocol", trace.Protocol, "user", trace.User, "duration", time.Since(begun), "commit", time.Since(complete))
 	return id, nil
 }
 

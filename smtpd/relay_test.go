@@ -2,12 +2,14 @@ package smtpd
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"mailraft/directory"
 	"mailraft/mail"
+	"mailraft/smtpd/users"
 )
 
 // relayDirectory has accepted domains, a relay domain and a default route.
@@ -91,6 +93,13 @@ var tricks = []struct{ to, want string }{
 	{"<bob@corp.example>", "250"},
 }
 
+// nobody has a password.
+type nobody struct{}
+
+func (nobody) Authenticate(context.Context, users.Login) (users.User, error) {
+	return users.User{}, users.ErrDenied
+}
+
 // strangers are ports, and clients without any right at them.
 func strangers() map[string]Listener {
 	elsewhere := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")}
@@ -98,6 +107,10 @@ func strangers() map[string]Listener {
 		"mx":       {},
 		"mx relay": {RelayNetworks: elsewhere},
 		"internal": {Role: Internal, RelayNetworks: elsewhere},
+		"mx auth":  {TLS: TLSImplicit, Certificate: serverTLS, Auth: AuthMay},
+		"mx cert":  {TLS: TLSImplicit, Certificate: serverTLS, RelayClient: func(tls.ConnectionState) (string, bool) { return "", false }},
+
+		"submission": {Role: Submission, TLS: TLSImplicit, Certificate: serverTLS, Auth: AuthRequired},
 	}
 }
 
@@ -114,11 +127,28 @@ func TestNeverAnOpenRelay(t *testing.T) {
 func tryToRelay(t *testing.T, d Listener, from string) {
 	q := &queue{}
 	cfg := testConfig(q)
-	cfg.Directory = relayDirectory{}
+	cfg.Directory, cfg.Users = relayDirectory{}, nobody{}
 	_, addrs := serve(t, cfg, d)
 	for _, trick := range tricks {
-		p := dial(t, addrs[0])
+		p := dialRaw(t, addrs[0])
+		if d.TLS == TLSImplicit {
+			p = p.secure()
+		}
+		p.want("220")
+		if d.Auth != AuthOff { // a password that is wrong gives no right either
+			p.send(hello + "AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
+			p.want("250")
+			if r := p.reply(); !strings.HasPrefix(r, "535") && !strings.HasPrefix(r, "454 4.7.0 Too many failed") {
+				t.Fatalf("a wrong password: %s", r)
+			}
+		}
 		p.send(hello + "MAIL FROM:<" + from + ">\r\n")
+		if d.Auth == AuthRequired {
+			p.want("250", "530 5.7.0")
+			p.cmd("RCPT TO:"+trick.to, "503 5.5.1")
+			p.Close()
+			continue
+		}
 		p.want("250", "250")
 		p.send("RCPT TO:" + trick.to + "\r\nDATA\r\n")
 		got := p.reply()
@@ -142,6 +172,25 @@ func tryToRelay(t *testing.T, d Listener, from string) {
 				t.Errorf("%v leaves to %s by %s", m.Envelope.Recipients, r.Address, r.NextHop)
 			}
 		}
+	}
+}
+
+// So may who has shown a certificate with the right, which needs TLS.
+func TestRelayClient(t *testing.T) {
+	q := &queue{}
+	_, addrs := serve(t, testConfig(q), Listener{TLS: TLSMay, Certificate: serverTLS, RelayClient: func(s tls.ConnectionState) (string, bool) {
+		return "app.example", s.HandshakeComplete
+	}})
+	p := dial(t, addrs[0])
+	p.send(hello + "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@far.example>\r\nRSET\r\nSTARTTLS\r\n")
+	p.want("250", "250", "550 5.7.1", "250", "220")
+	p = p.secure()
+	p.send(hello + "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@far.example>\r\nDATA\r\n")
+	p.want("250", "250", "250", "354")
+	p.send("x\r\n.\r\n")
+	p.want("250")
+	if got := q.take(); len(got) != 1 || !got[0].Envelope.Relay || got[0].Trace.User != "app.example" || got[0].Trace.Protocol != "ESMTPS" {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -85,13 +85,13 @@ func TestPath(t *testing.T) {
 
 func TestProtocol(t *testing.T) {
 	for _, tt := range []struct {
-		ehlo, tls, utf8 bool
-		want            string
+		ehlo, tls, auth, utf8 bool
+		want                  string
 	}{
-		{false, false, false, "SMTP"}, {false, true, false, "SMTP"}, {true, false, false, "ESMTP"}, {true, true, false, "ESMTPS"},
-		{true, false, true, "UTF8SMTP"}, {true, true, true, "UTF8SMTPS"},
+		{false, false, false, false, "SMTP"}, {false, true, false, false, "SMTP"}, {true, false, false, false, "ESMTP"}, {true, true, false, false, "ESMTPS"},
+		{true, false, false, true, "UTF8SMTP"}, {true, true, false, true, "UTF8SMTPS"}, {true, true, true, false, "ESMTPSA"}, {true, true, true, true, "UTF8SMTPSA"},
 	} {
-		if got := protocol(tt.ehlo, tt.tls, tt.utf8); got != tt.want {
+		if got := protocol(tt.ehlo, tt.tls, tt.auth, tt.utf8); got != tt.want {
 			t.Errorf("%+v: %s", tt, got)
 		}
 	}

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -25,10 +26,11 @@ import (
 //	S* code      the next reply, of any number of lines, has the code
 //	TLS          handshake
 //	NEW          another connection, beside those that there are
-//	L: role tls  before all others: the listener; without it mx may
+//	L: role tls [auth] [check]   before all others: the listener; without it mx may
+//	A: text      the client sends text in base64, \0 being NUL, and CRLF
 //	V: name value   before all others: a setting of the server
 //	Q: what code enhanced text   from here the queue's begin, write, commit, the
-//	             directory's verify, the gate's ready answer so; nothing: no error
+//	             directory's verify, the gate's ready, the users answer so; nothing: no error
 //	M: sender -> recipients "body"   the next message in the queue; "none": there is none.
 //	             What DSN parameters asked for stands before the body, as {ENVID RET; NOTIFY ORCPT; …}
 func TestScripts(t *testing.T) {
@@ -85,6 +87,12 @@ func (s *script) listener(text string) Listener {
 		if err := errors.Join(d.Role.UnmarshalText([]byte(f[1])), d.TLS.UnmarshalText([]byte(f[2]))); err != nil {
 			s.t.Fatal(err)
 		}
+		if len(f) > 3 {
+			if err := d.Auth.UnmarshalText([]byte(f[3])); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		d.SenderCheck = len(f) > 4
 	}
 	return d
 }
@@ -107,6 +115,13 @@ func (s *script) step(line string) error {
 	switch op {
 	case "C:":
 		s.p.send(arg + "\r\n")
+	case "A:":
+		command, secret, cut := strings.Cut(arg, ": ")
+		if !cut {
+			command, secret = "", arg
+		}
+		secret = base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(secret, `\0`, "\x00")))
+		s.p.send(strings.TrimLeft(command+" "+secret, " ") + "\r\n")
 	case "R:":
 		raw, err := strconv.Unquote(`"` + strings.ReplaceAll(arg, `"`, `\"`) + `"`)
 		s.p.send(raw)
@@ -225,7 +240,7 @@ func (s *script) set(arg string) error {
 	}
 	s.q.locked(func() {
 		target, ok := map[string]*error{"begin": &s.q.beginErr, "write": &s.q.writeErr, "commit": &s.q.commitErr,
-			"verify": &s.q.verifyErr, "ready": &s.q.readyErr}[what]
+			"verify": &s.q.verifyErr, "ready": &s.q.readyErr, "users": &s.q.usersErr}[what]
 		if !ok {
 			s.t.Fatalf("no such part %q", what)
 		}

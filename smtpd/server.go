@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/hashicorp/go-hclog"
@@ -49,6 +50,9 @@ type Config struct {
 	Queue     Queue
 	Directory Directory
 	Gate      Gate
+	Users     Users // who may authenticate; nil where no listener asks for it
+
+	GuessDelay time.Duration // how long a wrong password is answered later, for each; 0 is 1s
 
 	SizeMax func() int64 // message-size-max; nil or zero is no limit
 
@@ -71,6 +75,8 @@ type Server struct {
 	wire  wire.Config
 	smtp  *smtp.Server
 	stats stats
+
+	guesses guesses
 
 	ctx     context.Context // of the queue's work; ends with Close
 	cancel  context.CancelFunc
@@ -116,6 +122,9 @@ func (cfg Config) withDefaults() Config {
 		if *v == 0 {
 			*v = d
 		}
+	}
+	if cfg.GuessDelay == 0 {
+		cfg.GuessDelay = time.Second
 	}
 	set(&cfg.RecipientsMax, 1000)
 	set(&cfg.HopsMax, 50)

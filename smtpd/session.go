@@ -54,6 +54,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	if err := s.srv.ready(); err != nil {
 		return nil, err
 	}
+	if s.client.listener.Auth == AuthRequired && s.client.user == nil {
+		return nil, reply.AuthFirst.Reply()
+	}
 	if limit := s.srv.sizeMax(); limit > 0 && opts.Size > limit {
 		return nil, reply.TooLarge.Reply(limit)
 	}
@@ -75,6 +78,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 		return nil, reply.UTF8.Reply()
 	}
 	tx.env.ReversePath = addr.String()
+	if u := s.client.user; u != nil && s.client.listener.SenderCheck && !u.MaySendAs(tx.env.ReversePath, s.srv.cfg.DefaultDomain) {
+		return nil, reply.SenderNotYours.Reply()
+	}
 	return tx, nil
 }
 
@@ -128,15 +134,24 @@ func (s *session) trace() mail.Trace {
 		Helo:     clean(s.helo(), heloMax),
 		Address:  s.client.address,
 		By:       s.srv.cfg.Hostname,
-		Protocol: protocol(s.conn.Extended(), s.conn.TLS() != nil, s.tx.env.UTF8),
+		Protocol: protocol(s.conn.Extended(), s.conn.TLS() != nil, s.client.user != nil, s.tx.env.UTF8),
 		Session:  s.client.session,
+		User:     s.client.userName(),
 	}
+}
+
+// userName is who the client has proved to be; empty: nobody.
+func (c *client) userName() string {
+	if c.user == nil {
+		return c.certificate
+	}
+	return c.user.Name
 }
 
 const heloMax = 255
 
 // protocol is the "with" word (RFC 3848, RFC 6531 §4.3).
-func protocol(extended, tls, utf8 bool) string {
+func protocol(extended, tls, auth, utf8 bool) string {
 	name := "SMTP"
 	switch {
 	case utf8:
@@ -146,6 +161,9 @@ func protocol(extended, tls, utf8 bool) string {
 	}
 	if tls && name != "SMTP" { // there is no word for HELO over TLS
 		name += "S"
+	}
+	if auth {
+		name += "A"
 	}
 	return name
 }

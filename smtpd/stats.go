@@ -22,7 +22,8 @@ type Counts struct {
 	Received    int64 // messages
 	Bytes       int64 // of those
 	Rejects     map[Reject]int64
-	Commit      Histogram // end of message to the queue's answer
+	Auth        map[string]int64 // authentications by result: ok, denied, away, limited
+	Commit      Histogram        // end of message to the queue's answer
 }
 
 // Histogram counts durations by upper bound; the last count is of those above
@@ -41,6 +42,24 @@ type stats struct {
 
 	mu      sync.Mutex
 	rejects map[Reject]int64
+	auths   map[string]int64
+}
+
+// Results of an authentication.
+const (
+	authOk      = "ok"
+	authDenied  = "denied"
+	authAway    = "away"
+	authLimited = "limited"
+)
+
+func (s *stats) auth(result string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.auths == nil {
+		s.auths = map[string]int64{}
+	}
+	s.auths[result]++
 }
 
 var commitBounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
@@ -92,6 +111,7 @@ func (s *Server) Counts() Counts {
 		Received:    s.stats.received.Load(),
 		Bytes:       s.stats.bytes.Load(),
 		Rejects:     maps.Clone(s.stats.rejects),
+		Auth:        maps.Clone(s.stats.auths),
 		Commit:      s.stats.commit.snapshot(),
 	}
 }

@@ -18,7 +18,7 @@ import (
 var verbs = map[string]struct{ hello, idle, mail bool }{
 	"EHLO": {idle: true}, "HELO": {idle: true}, "NOOP": {idle: true}, "RSET": {idle: true}, "QUIT": {},
 	"VRFY": {idle: true, mail: true}, "EXPN": {idle: true, mail: true}, "HELP": {idle: true}, "STARTTLS": {idle: true},
-	"MAIL": {hello: true, idle: true, mail: true}, "RCPT": {hello: true, mail: true}, "DATA": {hello: true, mail: true}, "BDAT": {hello: true},
+	"AUTH": {hello: true, idle: true}, "MAIL": {hello: true, idle: true, mail: true}, "RCPT": {hello: true, mail: true}, "DATA": {hello: true, mail: true}, "BDAT": {hello: true},
 }
 
 func (c *Conn) setVerb(verb, text string) { c.verb, c.text = verb, text }
@@ -54,6 +54,7 @@ func (c *Conn) commandLine() (string, error) {
 		line, err := c.readLine(time.Now().Add(c.cfg.Timeouts.Command), !c.tx)
 		switch {
 		case err == errLong:
+			c.secret = true // nobody knows what it was
 			c.reply(reply.Long.Reply())
 			if c.hangup {
 				return "", c.leave()
@@ -89,6 +90,10 @@ func framed(line []byte) (string, bool) {
 func (c *Conn) dispatch(text string) (ready bool, err error) {
 	verb, arg := splitVerb(text)
 	known, ok := verbs[verb]
+	c.secret = c.secret || strings.Contains(strings.ToUpper(text), "AUTH")
+	if c.secret && (!ok || verb == "AUTH") {
+		text = "" // in part a password, or the rest of an AUTH that was refused
+	}
 	if !ok {
 		c.setVerb("OTHER", text)
 		c.reply(reply.Unknown.Reply())
@@ -109,6 +114,8 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 	switch verb {
 	case "STARTTLS":
 		return c.startTLS(arg)
+	case "AUTH":
+		return false, c.authenticate(arg)
 	case "BDAT":
 		return c.startChunk(arg)
 	case "MAIL":

@@ -48,10 +48,14 @@ type Config struct {
 	TLS        func() *tls.Config // nil, or returning nil: no STARTTLS
 	// TLSRequired: what has to do with mail is refused in clear text.
 	TLSRequired bool
-	Hide        []string     // EHLO keywords of go-smtp that are not offered
-	SizeMax     func() int64 // largest message; nil or zero is no limit
-	Bare        Bare
-	Timeouts    Timeouts
+	// Mechanisms of AUTH are offered under TLS, and only there; none: no AUTH.
+	// Auth begins an exchange by one of them.
+	Mechanisms []string
+	Auth       func(c *Conn, mechanism string) Exchange
+	Hide       []string     // EHLO keywords of go-smtp that are not offered
+	SizeMax    func() int64 // largest message; nil or zero is no limit
+	Bare       Bare
+	Timeouts   Timeouts
 	// RateMin is how many bytes a second a message must bring on average, after
 	// a first Timeouts.Block; 0 is 100, negative none.
 	RateMin     int64

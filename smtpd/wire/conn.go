@@ -40,8 +40,11 @@ type session struct {
 	text     string // that command as it was passed on
 	stash    string // a command that ended a chunked message, to be looked at next
 	tx       bool   // MAIL was accepted
+	secret   bool   // AUTH was said: lines that are no command may be passwords
 	errors   int    // since the last accepted message
 	commands int    // without progress, since then
+
+	authenticated bool
 
 	pend []byte // what go-smtp has still to read
 

@@ -131,6 +131,9 @@ func (c *Conn) keywords(offered []string) (list []string) {
 	if c.tls == nil && c.cfg.tls() != nil {
 		list = append(list, "STARTTLS")
 	}
+	if c.tls != nil && len(c.cfg.Mechanisms) > 0 {
+		list = append(list, "AUTH "+strings.Join(c.cfg.Mechanisms, " "))
+	}
 	for _, k := range offered {
 		word, _, _ := strings.Cut(k, " ")
 		hidden := slices.ContainsFunc(c.cfg.Hide, func(h string) bool { return strings.EqualFold(h, word) })
