@@ -42,11 +42,13 @@ var importTable = []struct {
 	{pkg: "cluster/replica", not: []string{raft}, only: []string{"cluster/replica", "cluster/port", "cluster/pki", "store/content", "mail"}, why: "content travels beside the log"},
 	{pkg: "smtpd", only: []string{"smtpd", "mail"}, why: "sees a queue that accepts, nothing else"},
 	{pkg: "smtpd/wire", not: []string{goSMTP}, only: []string{"mail"}, why: "stands between the network and the SMTP library"},
+	{pkg: "smtpd/users", not: []string{goSMTP}, only: []string{}, why: "knows passwords, and not what they are for"},
 	{pkg: "deliver", only: []string{"deliver", "directory", "mail"}, why: "sees a queue with due work and a place to report"},
 	{pkg: "resubmit", only: []string{"resubmit", "mail"}, why: "sees a boundary with requests and a way to propose"},
+	{pkg: "backup", not: []string{raft}, only: []string{"mail"}, why: "a file: what is in it is bytes to it"},
 	{pkg: "admin", not: []string{raft, boltdb, bbolt, pebble, goSMTP, "mailraft/store", "mailraft/cluster", "mailraft/smtpd", "mailraft/deliver", "mailraft/resubmit", "mailraft/member"}, why: "shows and changes through what member gives it"},
 	{pkg: "member", not: []string{"mailraft/cmd"}, why: "commands use it, not the other way"},
-	{pkg: "cmd", not: []string{raft, boltdb, bbolt, pebble, goSMTP}, only: []string{"cmd", "member", "admin", "smtpd/frontend", "deliver/maildir", "deliver/mailbox", "internal", "mail"}, why: "a command line puts nothing together itself"},
+	{pkg: "cmd", not: []string{raft, boltdb, bbolt, pebble, goSMTP}, only: []string{"cmd", "member", "admin", "smtpd/frontend", "smtpd/users", "deliver/maildir", "deliver/mailbox", "internal", "backup", "mail"}, why: "a command line puts nothing together itself"},
 }
 
 // onlyHere says which packages alone may import a module outside their tests.

@@ -481,6 +481,12 @@ func TestHealthJudgement(t *testing.T) {
 		{"it passes again", func() { b.checks[1] = Check{Name: "disk", OK: true} }, "healthy"},
 		{"certificate near its end", func() { b.status.CertNotAfter = b.now.Add(time.Hour) }, "degraded"},
 		{"renewed", func() { b.status.CertNotAfter = b.now.Add(1000 * time.Hour) }, "healthy"},
+		{"SMTP certificate near its end", func() {
+			b.status.SMTPCerts = []Certificate{{File: "mx.pem", NotBefore: b.now.Add(-89 * 24 * time.Hour), NotAfter: b.now.Add(24 * time.Hour)}}
+		}, "degraded"},
+		{"a short one", func() {
+			b.status.SMTPCerts = []Certificate{{File: "mx.pem", NotBefore: b.now.Add(-24 * time.Hour), NotAfter: b.now.Add(5 * 24 * time.Hour)}}
+		}, "healthy"},
 		{"redundancy off", func() {
 			b.must(fsm.KindConfigure, fsm.Configure{Set: map[string]string{"shadow-redundancy-enabled": "false"}})
 		}, "degraded"},

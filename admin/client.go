@@ -55,6 +55,11 @@ func (c *Client) Open(ctx context.Context, path string, q url.Values, accept str
 	return c.do(ctx, http.MethodGet, path, q, nil, accept)
 }
 
+// Save returns a backup as it comes. It must be closed.
+func (c *Client) Save(ctx context.Context) (io.ReadCloser, error) {
+	return c.do(ctx, http.MethodPost, "/v1/snapshot", nil, nil, TypeBackup)
+}
+
 // Each reads a listing item by item.
 func Each[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) error) error {
 	body, err := c.Open(ctx, path, q, TypeLines)

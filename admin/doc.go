@@ -68,6 +68,11 @@ type Boundary interface {
 	StateHash(ctx context.Context) ([]MemberHash, error)
 }
 
+// Backup writes what a boundary can be restored from.
+type Backup interface {
+	Save(ctx context.Context, w io.Writer) error
+}
+
 // MemberHash is one member's hash of the replicated state.
 type MemberHash struct {
 	Member string `json:"member"` // name

@@ -61,6 +61,9 @@ func (v *verdict) boundary(st *Status, minVoters int) {
 	if !b.Opened {
 		v.say(Critical, "SMTP is not open yet: %d of %d voters (min-voters) are there", b.Voters, minVoters)
 	}
+	if b.Restored.Suspended() {
+		v.say(Critical, "restored from the backup of %s: nothing is delivered, activated or expired before: mailraft queue resume --all", b.Restored.Cut)
+	}
 	switch { // only the leader knows of the others' clocks
 	case m.Leader != 0 && len(m.Peers) == 0:
 		v.say(Degraded, "%s: the leader does not answer it", m.Name)
@@ -100,6 +103,12 @@ const certWarn = 14 * 24 * time.Hour
 func (v *verdict) member(m *MemberStatus, now mail.Time) {
 	if left := m.CertNotAfter.Sub(now); m.CertNotAfter != 0 && left < certWarn {
 		v.say(Degraded, "%s: its certificate ends %s", m.Name, m.CertNotAfter)
+	}
+	for _, c := range m.SMTPCerts {
+		// One that lives for days is renewed within them.
+		if left := c.NotAfter.Sub(now); left < min(certWarn, c.NotAfter.Sub(c.NotBefore)/4) {
+			v.say(Degraded, "%s: the SMTP certificate %s ends %s", m.Name, c.File, c.NotAfter)
+		}
 	}
 	if why := m.Pressure.reason(); why != "" {
 		v.say(Degraded, "%s: back pressure is %s, %s: %s", m.Name, m.Pressure.Level, m.Pressure.consequence(), why)

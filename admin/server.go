@@ -27,6 +27,7 @@ type Config struct {
 	Host     Host
 	Boundary Boundary
 	CA       CA
+	Backup   Backup
 	// Fresh returns when this member's state contains everything that was
 	// committed when it was called, by the word of a leader whose leadership a
 	// quorum has confirmed since. What decides something (a change, a dry run)
@@ -68,6 +69,7 @@ func (s *Server) API() http.Handler {
 	s.routeObjects(mux)
 	s.routeRequests(mux)
 	s.routeBoundary(mux)
+	mux.HandleFunc("POST /v1/snapshot", s.save) // changes nothing, but shows all mail: not for who may only read
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, missing("there is no %s %s", r.Method, r.URL.Path))
 	})

@@ -12,6 +12,13 @@ import (
 	"mailraft/mail"
 )
 
+// Certificate is one that is shown to SMTP clients.
+type Certificate struct {
+	File      string    `json:"file"`
+	NotBefore mail.Time `json:"not_before"`
+	NotAfter  mail.Time `json:"not_after"`
+}
+
 // MemberStatus is what a member knows of itself at this moment.
 type MemberStatus struct {
 	ID              mail.MemberID `json:"id"` // queue database id
@@ -37,6 +44,7 @@ type MemberStatus struct {
 	StateBytes      int64         `json:"state_bytes"`
 	LogBytes        int64         `json:"log_bytes"` // Raft log
 	CertNotAfter    mail.Time     `json:"cert_not_after"`
+	SMTPCerts       []Certificate `json:"smtp_certificates,omitempty"`
 	Sessions        int           `json:"smtp_sessions"` // open
 	Uptime          mail.Duration `json:"uptime"`
 	Draining        bool          `json:"draining,omitempty"`
@@ -133,6 +141,8 @@ type BoundaryInfo struct {
 	Lost       int       `json:"content_lost"`      // messages whose content no member has, as far as is known
 	// Recovery is how this generation began, after a majority was lost; nil: the first.
 	Recovery *fsm.Recovery `json:"recovery,omitempty"`
+	// Restored is the backup that the boundary was made from; nil: none.
+	Restored *fsm.Restored `json:"restored,omitempty"`
 }
 
 // MemberInfo is a member as the state has it, with what the leader sees.
@@ -185,7 +195,7 @@ func (s *Server) statusOf(ctx context.Context, v *fsm.View, as As, q *queueScan)
 	b, _ := v.Boundary()
 	p := v.Params()
 	st.Boundary = BoundaryInfo{ID: b.Boundary, Name: b.Name, Generation: b.Generation, Created: b.Created,
-		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters), Recovery: b.Recovery}
+		Opened: b.Opened, Protected: p.ShadowRedundancyEnabled, Voters: len(b.Voters), Recovery: b.Recovery, Restored: b.Restored}
 	for _, m := range st.Members {
 		if m.Role != "non-voter" && m.State != "down" && m.State != "retired" {
 			st.Boundary.VotersUp++

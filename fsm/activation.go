@@ -69,6 +69,8 @@ func (t *tx) checkActivation(d Database, c Activate) *mail.Reply {
 		return mail.Replyf(450, "4.3.2", "decided in term %d, and this is term %d", c.Term, t.at.Term)
 	case c.Through != 0:
 		return mail.Replyf(501, "5.5.4", "only an operator says what a copy holds as it is activated")
+	case t.Settings().Boundary.Restored.Suspended():
+		return mail.Replyf(450, "4.3.2", "the boundary was restored from a backup, and its mail is not delivered yet: nothing is activated automatically")
 	case d.Suspended != nil || x.Suspended != nil:
 		return mail.Replyf(450, "4.3.2", "automatic activation of copy %s of %s is suspended", c.Copy, d.Name)
 	case !t.healthOf(d, c.Copy).Healthy:

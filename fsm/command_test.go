@@ -51,6 +51,7 @@ func init() {
 			return s.apply(KindMemberCert, MemberCert{Member: s.member(a.word(0)), Serial: a.word(1), Signer: a.get("signer", ""), Believes: a.get("believes", "")})
 		},
 		"recover":      (*script).recovered,
+		"refound":      (*script).refounded,
 		"content-lost": (*script).contentLost,
 		"ca":           (*script).changeCA,
 		"member-set": func(s *script, a args) string {
@@ -405,6 +406,12 @@ func (s *script) handOver(a args) string {
 func (s *script) recovered(a args) string {
 	return s.apply(KindRecover, Recover{Survivor: s.member(a.word(0)), Generation: uint64(s.int(a.get("generation", "2"))),
 		Certain: uint64(s.int(a.get("certain", "7"))), Reason: a.get("reason", "")})
+}
+
+// refounded m7 id=b2 at=20: the configuration comes before it.
+func (s *script) refounded(a args) string {
+	return s.apply(KindRefound, Refound{Boundary: a.get("id", "b2"), Name: a.get("called", ""), CA: []byte("ca"), CAKey: []byte("key"),
+		First: Member{ID: s.member(a.word(0)), Name: a.word(0), Addr: "a"}, Index: uint64(s.int(a.get("at", "20"))), By: "op", Reason: a.get("reason", "")})
 }
 
 // contentLost A B; with found=m2, m2 has it after all.

@@ -211,6 +211,9 @@ func (s *script) dumpBoundary(v *View, _ args) string {
 
 // generation is what a boundary has that was recovered.
 func generation(b Boundary) string {
+	if r := b.Restored; r != nil {
+		return fmt.Sprintf(" restored from %s of %s at=%d resumed=%s (%s)", r.Was, clock(r.Cut), r.Index, clock(r.Resumed), r.Reason)
+	}
 	if b.Recovery == nil {
 		return ""
 	}

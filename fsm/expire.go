@@ -33,7 +33,7 @@ func (t *tx) expire(c Limit) Answer {
 // overdue are at most limit messages of which something was held long enough,
 // one of them perhaps more than once in a row. While all is held there are none.
 func (t *tx) overdue(limit int) (due []mail.ID) {
-	if t.holding() {
+	if _, kept := t.keeps(t.now()); kept || t.holding() {
 		return nil
 	}
 	for k := range t.Scan(tab(tabExpiry), tab(tabExpiry).time(t.ago(t.Params().SafetyNetHoldTime))) {
@@ -54,7 +54,8 @@ func (t Tables) Expirable(now mail.Time) bool {
 	}
 	p := t.Params()
 	_, holding := t.Held(now)
-	return !holding && first(tabExpiry, p.SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute) ||
+	_, kept := t.keeps(now)
+	return !holding && !kept && first(tabExpiry, p.SafetyNetHoldTime) || first(tabSubmitted, submissionLife+time.Minute) ||
 		first(tabRequestEnded, p.RequestRetention) || len(t.releasable()) > 0
 }
 

@@ -85,6 +85,7 @@ var golden = map[Kind]struct {
 	KindContentLost:   {"content-lost", ContentLost{IDs: []mail.ID{goldenID}, Found: m2, By: "op", Reason: "fire"}},
 	KindCA:            {"ca", CAChange{Op: CARotate, Pin: "new", CA: []byte{1}, CAKey: []byte{2}, WasPin: "old", Now: true, By: "op", Reason: "stolen"}},
 	KindDelays:        {"delays", Delays{IDs: []mail.ID{goldenID}}},
+	KindRefound:       {"refound", Refound{Boundary: "b2", Name: "other", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember, Index: 4700, By: "op", Reason: "fire"}},
 	KindMark:          {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
 		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},

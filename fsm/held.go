@@ -73,6 +73,9 @@ func (t Tables) HeldSince(now mail.Time) mail.Time {
 	if h, ok := t.Held(now); ok {
 		now = h.From
 	}
+	if r, ok := t.keeps(now); ok {
+		now = min(now, r.Cut)
+	}
 	return max(s.Boundary.Created, s.Boundary.HeldFrom, now.Add(-s.Params.SafetyNetHoldTime))
 }
 

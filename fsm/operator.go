@@ -19,6 +19,9 @@ func (t *tx) queue(c QueueChange) Answer {
 		t.put(k, Suspension{Key: c.Key, Reason: c.Reason, By: c.By, At: t.now()})
 		return Answer{Count: 1}
 	}
+	if c.Key == "" {
+		t.resumed()
+	}
 	n := 0
 	if _, ok := t.Get(k); ok {
 		t.delete(k)

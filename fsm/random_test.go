@@ -436,6 +436,16 @@ func (w *world) generation() {
 		w.do(KindRecover, Recover{Survivor: self, Generation: uint64(1 + w.rng.IntN(4))})
 		w.do(KindMemberUp, MemberChange{Member: self, Addr: "a"})
 	}
+	if w.chance(8) { // only who is new can be the first of a restored boundary
+		w.joined++
+		self := mail.MemberID(w.joined)
+		w.voters([]mail.MemberID{self}, nil)
+		w.do(KindRefound, Refound{Boundary: fmt.Sprint("b", w.joined), First: Member{ID: self, Name: fmt.Sprint("m", w.joined)}})
+		w.do(KindMemberUp, MemberChange{Member: self, Addr: "a"})
+		if w.chance(2) {
+			w.do(KindQueue, QueueChange{})
+		}
+	}
 	w.do(KindMemberCert, MemberCert{Member: w.member(), Signer: []string{"", "old", "new"}[w.rng.IntN(3)], Believes: []string{"", "old", "new"}[w.rng.IntN(3)]})
 	w.do(KindCA, CAChange{Op: []string{CARotate, CAUse, CAFinish}[w.rng.IntN(3)], Pin: []string{"old", "new"}[w.rng.IntN(2)], CA: []byte{1}, CAKey: []byte{2}, Now: w.chance(2)})
 }

@@ -230,6 +230,7 @@ type Boundary struct {
 	HeldFrom   mail.Time       `cbor:"57,keyasint,omitempty"` // what was delivered before may have expired under a shorter hold time
 	Recovery   *Recovery       `cbor:"40,keyasint,omitempty"` // how this generation began; nil: the first
 	Rotation   *CARotation     `cbor:"41,keyasint,omitempty"` // exchange of the CA under way
+	Restored   *Restored       `cbor:"61,keyasint,omitempty"` // the backup that the boundary was made from; nil: none
 }
 
 // Database is a mailbox database.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -232,12 +233,16 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 
 // writeStream writes all replicated rows.
 func writeStream(w io.Writer, t Tables) error {
+	return writeRows(w, t.Scan(ReplicatedLow, ReplicatedHigh))
+}
+
+func writeRows(w io.Writer, rows iter.Seq2[[]byte, []byte]) error {
 	sum := crc32.New(castagnoli)
 	out := io.MultiWriter(w, sum)
 	if _, err := io.WriteString(out, streamMagic); err != nil {
 		return err
 	}
-	for k, v := range t.Scan(ReplicatedLow, ReplicatedHigh) {
+	for k, v := range rows {
 		if err := writeRow(out, k, v); err != nil {
 			return err
 		}

@@ -101,6 +101,7 @@ func init() {
 		KindDelays:        handler((*tx).delays),
 		KindRequestChange: handler((*tx).requestChange),
 		KindRecover:       handler((*tx).recover),
+		KindRefound:       handler((*tx).refound),
 		KindContentLost:   handler((*tx).contentLost),
 		KindCA:            handler((*tx).changeCA),
 		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),

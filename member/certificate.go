@@ -4,8 +4,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
+
+	"mailraft/admin"
+	"mailraft/mail"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -18,15 +22,18 @@ type certificates struct {
 }
 
 // get reads a certificate and its key, or finds them among those that are read.
-func (s *certificates) get(certFile, keyFile string) (*certificate, error) {
+//
+// asks: clients are asked for theirs. What a stranger shows is no reason to
+// turn him away, so it is not verified in the handshake.
+func (s *certificates) get(certFile, keyFile string, asks bool) (*certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.list {
-		if c.files == [2]string{certFile, keyFile} {
+		if c.files == [2]string{certFile, keyFile} && c.asks == asks {
 			return c, nil
 		}
 	}
-	c := &certificate{files: [2]string{certFile, keyFile}, log: s.log}
+	c := &certificate{files: [2]string{certFile, keyFile}, asks: asks, log: s.log}
 	if err := c.load(c.look()); err != nil {
 		return nil, err
 	}
@@ -44,11 +51,13 @@ func (s *certificates) all() []*certificate {
 // certificate is a certificate and its key, read again when a file changes.
 type certificate struct {
 	files [2]string // certificate, key
+	asks  bool      // clients for their certificate
 	log   hclog.Logger
 
 	mu     sync.Mutex
 	seen   [2]stamp // of the files when they were last read, or tried
 	loaded *tls.Config
+	from   time.Time
 	until  time.Time
 }
 
@@ -66,11 +75,18 @@ func (a stamp) same(b stamp) bool {
 
 func (c *certificate) look() (now [2]stamp) {
 	for i, name := range c.files {
-		if info, err := os.Stat(name); err == nil {
-			now[i] = stamp{info.ModTime(), info.Size(), info}
-		}
+		now[i] = stampOf(name)
 	}
 	return now
+}
+
+// stampOf is the zero stamp for a file that is not there.
+func stampOf(name string) stamp {
+	info, err := os.Stat(name)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info.ModTime(), info.Size(), info}
 }
 
 // config is what the next handshake goes by. A pair that cannot be read leaves
@@ -97,13 +113,29 @@ func (c *certificate) load(now [2]stamp) error {
 		return fmt.Errorf("read tls-cert %s and tls-key %s: %w", c.files[0], c.files[1], err)
 	}
 	c.loaded = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	c.until = pair.Leaf.NotAfter
+	if c.asks {
+		c.loaded.ClientAuth = tls.RequestClientCert
+	}
+	c.from, c.until = pair.Leaf.NotBefore, pair.Leaf.NotAfter
 	return nil
 }
 
-// ends is when the certificate in use does.
-func (c *certificate) ends() time.Time {
+// life is that of the certificate in use.
+func (c *certificate) life() (from, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.until
+	return c.from, c.until
+}
+
+// lives are those that are in use, by their files: one may serve listeners of
+// two kinds.
+func (s *certificates) lives() []admin.Certificate {
+	var list []admin.Certificate
+	for _, c := range s.all() {
+		from, until := c.life()
+		if !slices.ContainsFunc(list, func(x admin.Certificate) bool { return x.File == c.files[0] }) {
+			list = append(list, admin.Certificate{File: c.files[0], NotBefore: mail.At(from), NotAfter: mail.At(until)})
+		}
+	}
+	return list
 }

@@ -44,6 +44,7 @@ type SMTP struct {
 	DefaultDomain        string     `toml:"default-domain"` // of a bare <postmaster>
 	TLSCert              string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
 	TLSKey               string     `toml:"tls-key"`
+	Auth                 Auth       `toml:"auth"` // who may authenticate, where a listener asks for it
 	ConnectionsMax       int        `toml:"connections-max"`
 	ConnectionsPerClient int        `toml:"connections-per-client"`
 	listeners            []Listener // all of them, complete

@@ -49,6 +49,7 @@ type Engine struct {
 	manager   *resubmit.Manager
 	driver    *resubmit.Driver
 	params    params
+	pins      pins
 
 	restart  chan error      // see Restart
 	ctx      context.Context // ends when Stop begins

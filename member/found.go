@@ -29,13 +29,7 @@ func Init(c Config, boundaryName string, set map[string]string) (*Identity, erro
 	}
 	defer release()
 	boundary := newBoundaryID()
-	ca, err := pki.NewCA(boundary, cluster.WallTime(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret)
-	sealed, err := ca.Seal(secret)
+	ca, sealed, secret, err := newCA(boundary)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (m *Member) openAdmin() error {
 	if err != nil {
 		return err
 	}
-	s := admin.New(admin.Config{State: m.fsm, Proposer: proposer{m}, Contents: contents{m}, Host: host{m}, Boundary: m, CA: m, Fresh: m.fresh,
+	s := admin.New(admin.Config{State: m.fsm, Proposer: proposer{m}, Contents: contents{m}, Host: host{m}, Boundary: m, CA: m, Backup: m, Fresh: m.fresh,
 		Metrics: []prometheus.Collector{raftMetrics, collector{m}}, ProposeTime: m.params.get().CommitTimeout, Logger: m.log.Named("admin")})
 	socket, err := admin.Listen(m.cfg.Socket)
 	if err != nil {
@@ -148,7 +148,7 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		Lag:       number("last_log_index") - min(number("last_log_index"), max(applied, number("applied_index"))),
 		LeaseLeft: mail.Duration(max(m.node.Lease().Left(), 0).Milliseconds()), DiskFree: disk.Free, DiskTotal: diskTotal(m.cfg.Dir),
 		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: int(refill.Missing), Refill: refill, Scrub: m.scrub.status(),
-		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
+		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), SMTPCerts: m.certificates.lives(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
 		Pressure: pressureView(m.Pressure()), Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load()}
 	seen := m.leaderView(ctx, leader, addr)
 	s.TimeTrusted, s.TimeAhead, s.Peers, s.Stuck, s.WaitingWhy = seen.Trusted, seen.Ahead, seen.Peers, seen.Stuck, seen.Waiting

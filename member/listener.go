@@ -2,11 +2,14 @@ package member
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"mailraft/smtpd"
 )
@@ -23,10 +26,20 @@ type Listener struct {
 	// domains: addresses or prefixes.
 	RelayNetworks []string `toml:"relay-networks"`
 
-	relay []netip.Prefix
+	// ClientCA and RelayClients give the same right to clients with a certificate
+	// of that CA for one of these names. A client may be listed by the
+	// fingerprint of its certificate instead, sha256: and hexadecimal; for that
+	// no CA is needed.
+	ClientCA     string   `toml:"client-ca"`
+	RelayClients []string `toml:"relay-clients"`
 
-	role smtpd.Role
-	tls  smtpd.TLSPolicy
+	Auth             string `toml:"auth"`               // off, may, required; default: required for submission, else off
+	SenderLoginCheck *bool  `toml:"sender-login-check"` // users send as their own addresses only; default: for submission
+
+	role  smtpd.Role
+	tls   smtpd.TLSPolicy
+	auth  smtpd.AuthPolicy
+	relay []netip.Prefix
 }
 
 // mx is where mail for our domains is taken, for people and for front ends.
@@ -46,6 +59,9 @@ func (c *SMTP) complete() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("tls-cert and smtp.tls-key: one without the other")
+	}
+	if c.Auth.Users != "" && c.Auth.Dovecot != "" {
+		return errors.New("auth: users and dovecot: want one of them")
 	}
 	c.listeners = slices.Clone(c.Listeners)
 	if c.Listen != "" {
@@ -86,15 +102,64 @@ func (l *Listener) complete(c *SMTP) error {
 		return fmt.Errorf("tls: %s needs tls-cert and tls-key, here or in [smtp]", l.TLS)
 	case l.role == smtpd.Submission && l.tls < smtpd.TLSRequired:
 		return fmt.Errorf("tls: %s lets a password be sent in clear text; want required or implicit for submission", l.TLS)
-	case l.role == smtpd.Submission && len(l.RelayNetworks) > 0:
-		return errors.New("relay-networks: a submission listener asks everybody for a password; use another listener with the role internal")
+	case l.role == smtpd.Submission && len(l.RelayNetworks)+len(l.RelayClients) > 0:
+		return errors.New("relay-networks and relay-clients: a submission listener asks everybody for a password; use another listener with the role internal")
 	}
+	if err := l.completeAuth(c); err != nil {
+		return err
+	}
+	return l.completeRelay()
+}
+
+// completeAuth says whom the listener asks for a password.
+func (l *Listener) completeAuth(c *SMTP) error {
+	policy := smtpd.AuthOff
+	if l.role == smtpd.Submission {
+		policy = smtpd.AuthRequired
+	}
+	setDefault(&l.Auth, policy.String())
+	if err := l.auth.UnmarshalText([]byte(l.Auth)); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	if l.SenderLoginCheck == nil {
+		check := l.role == smtpd.Submission
+		l.SenderLoginCheck = &check
+	}
+	switch {
+	case l.role == smtpd.Submission && l.auth != smtpd.AuthRequired:
+		return fmt.Errorf("auth: %s; a submission listener requires it", l.Auth)
+	case l.auth != smtpd.AuthOff && l.tls == smtpd.TLSOff:
+		return fmt.Errorf("auth: %s, and tls is off: no password is read in clear text", l.Auth)
+	case l.auth != smtpd.AuthOff && c.Auth.Users == "" && c.Auth.Dovecot == "":
+		return fmt.Errorf("auth: %s needs users or dovecot in [smtp.auth]", l.Auth)
+	}
+	return nil
+}
+
+// completeRelay says who may relay without a password.
+func (l *Listener) completeRelay() error {
 	for _, text := range l.RelayNetworks {
 		p, err := parsePrefix(text)
 		if err != nil {
 			return fmt.Errorf("relay-networks: %w", err)
 		}
 		l.relay = append(l.relay, p)
+	}
+	names := false
+	for _, c := range l.RelayClients {
+		fingerprint, ok := strings.CutPrefix(c, fingerprintPrefix)
+		if sum, err := hex.DecodeString(fingerprint); ok && (err != nil || len(sum) != sha256.Size) {
+			return fmt.Errorf("relay-clients: %q: want %s and 64 hexadecimal digits", c, fingerprintPrefix)
+		}
+		names = names || !ok
+	}
+	switch {
+	case len(l.RelayClients) > 0 && l.tls == smtpd.TLSOff:
+		return errors.New("relay-clients: without TLS nobody shows a certificate")
+	case names && l.ClientCA == "":
+		return errors.New("relay-clients: names need client-ca, the CA that says whose they are")
+	case l.ClientCA != "" && !names:
+		return errors.New("client-ca: want the names of those who may relay in relay-clients")
 	}
 	return nil
 }
@@ -147,14 +212,21 @@ func (m *Member) openListeners() error {
 
 // describe is a listener as smtpd wants it.
 func (m *Member) describe(l Listener) (smtpd.Listener, error) {
-	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay}
+	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, Auth: l.auth, SenderCheck: *l.SenderLoginCheck}
 	if l.tls == smtpd.TLSOff {
 		return d, nil
 	}
-	cert, err := m.certificates.get(l.TLSCert, l.TLSKey)
+	cert, err := m.certificates.get(l.TLSCert, l.TLSKey, len(l.RelayClients) > 0)
 	if err != nil {
 		return d, err
 	}
 	d.Certificate = cert.config
+	if len(l.RelayClients) > 0 {
+		clients, err := newRelayClients(l.ClientCA, l.RelayClients, m.log.Named("smtp"))
+		if err != nil {
+			return d, err
+		}
+		d.RelayClient = clients.name
+	}
 	return d, nil
 }

@@ -144,8 +144,10 @@ func (m *Engine) sweepOnce() (content.SweepStats, error) {
 }
 
 func (m *Engine) sweepAt(v *fsm.View, now mail.Time) (content.SweepStats, error) {
+	m.pins.mu.RLock() // until the end: what was answered with no is not asked for again
+	defer m.pins.mu.RUnlock()
 	live := func(c mail.Content) bool {
-		if _, ok := v.HasContent(c.ID); ok {
+		if _, ok := v.HasContent(c.ID); ok || m.pins.names(c.ID) {
 			return true
 		}
 		return now < c.NotAfter

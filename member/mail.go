@@ -25,7 +25,11 @@ func (m *Member) openMail() error {
 	m.onClose(out.Close)
 	m.Deliver(transports, m.node.Lease())
 
-	m.smtp = smtpd.New(smtpd.Config{Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
+	users, err := m.openUsers()
+	if err != nil {
+		return err
+	}
+	m.smtp = smtpd.New(smtpd.Config{Users: users, Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
 		SizeMax:        func() int64 { return m.params.get().MessageSizeMax },
 		ConnectionsMax: m.cfg.SMTP.ConnectionsMax, ConnectionsPerClient: m.cfg.SMTP.ConnectionsPerClient, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })

@@ -103,7 +103,7 @@ func (t inTerm) State() resubmit.State {
 const automaticTime = time.Hour
 
 func databaseOf(v *fsm.View, d fsm.Database, now mail.Time) resubmit.Database {
-	out := resubmit.Database{Name: d.Name, Active: d.Active, Activation: d.Activation, Since: d.Since, Suspended: d.Suspended != nil}
+	out := resubmit.Database{Name: d.Name, Active: d.Active, Activation: d.Activation, Since: d.Since, Suspended: d.Suspended != nil || v.Settings().Boundary.Restored.Suspended()}
 	known := map[string]fsm.CopyRecord{}
 	for _, r := range v.Health(d.Name) {
 		known[r.Copy] = r

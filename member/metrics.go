@@ -2,6 +2,7 @@ package member
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -20,6 +21,8 @@ var (
 	smtpReceived    = desc("smtp_received_messages_total", "Messages answered 250.")
 	smtpBytes       = desc("smtp_received_bytes_total", "Bytes of messages answered 250.")
 	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
+	smtpAuth        = desc("smtp_auth_total", "Authentications by result: ok, denied, away (nobody could tell), limited (too many failed before).", "result")
+	smtpCert        = desc("smtp_certificate_expiry_seconds", "Time left until an SMTP certificate ends, by its file.", "file")
 	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
 
 	deliveries = desc("delivery_recipients_total", "Recipients by the result of an attempt.", "result")
@@ -115,6 +118,12 @@ func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*promethe
 	count(smtpBytes, float64(s.Bytes))
 	for r, n := range s.Rejects {
 		count(smtpRejects, float64(n), r.Stage, strconv.Itoa(r.Code))
+	}
+	for _, result := range []string{"ok", "denied", "away", "limited"} {
+		count(smtpAuth, float64(s.Auth[result]), result)
+	}
+	for _, cert := range c.m.certificates.lives() {
+		gauge(smtpCert, time.Until(cert.NotAfter.Std()).Seconds(), cert.File)
 	}
 	buckets, sum := map[float64]uint64{}, uint64(0)
 	for i, b := range s.Commit.Bounds {

@@ -82,18 +82,22 @@ func (m *Engine) openTables(fs vfs.FS) (err error) {
 
 // openLog opens the log and brings it in line with the state.
 func (m *Member) openLog() error {
-	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
-		return fmt.Errorf("make log directory: %w", err)
-	}
-	var salt [8]byte
-	if _, err := rand.Read(salt[:]); err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	log, err := raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Salt: binary.NativeEndian.Uint64(salt[:]), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
+	log, err := m.openLogFile()
 	if err != nil {
 		return err
 	}
 	return m.useLog(log)
+}
+
+func (m *Member) openLogFile() (*raftlog.Store, error) {
+	if err := os.MkdirAll(m.cfg.path(dirLog), 0o700); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	var salt [8]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return raftlog.Open(raftlog.Options{Path: m.cfg.path(dirLog, fileLog), Salt: binary.NativeEndian.Uint64(salt[:]), Hang: hang, Fatal: m.fatal, Logger: m.log.Named("log")})
 }
 
 // useLog brings the log in line with the state: what a crash while a snapshot

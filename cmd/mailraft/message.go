@@ -107,7 +107,11 @@ func printMessage(w io.Writer, now mail.Time, m *admin.Message) {
 		line("Header", fmt.Sprintf("%d fields added, changed or removed by filters", d.Changes))
 	}
 	line("Size", fmt.Sprintf("%s (%d bytes)", size(m.Size), m.Size))
-	line("Accepted", fmt.Sprintf("%s from %s", m.Accepted, orDash(d.Client)))
+	from := orDash(d.Client)
+	if d.User != "" {
+		from += ", authenticated as " + d.User
+	}
+	line("Accepted", fmt.Sprintf("%s from %s", m.Accepted, from))
 	line("Finished", m.Finished.String())
 	line("Primary", m.Primary)
 	line("Shadow", orDash(m.Shadow))

@@ -99,6 +99,9 @@ func printStatus(w io.Writer, st admin.Status) {
 	if m.Scrub.Found > 0 {
 		fmt.Fprintf(w, "        last found %s: %s\n", since(now, m.Scrub.LastAt), m.Scrub.LastFound)
 	}
+	for _, c := range m.SMTPCerts {
+		fmt.Fprintf(w, "        SMTP certificate %s ends %s\n", c.File, c.NotAfter)
+	}
 	fmt.Fprintf(w, "        certificate ends %s; applied %d of %d, as of index %d\n", orDash(m.CertNotAfter.String()), m.AppliedIndex, m.CommitIndex, st.As.Index)
 }
 

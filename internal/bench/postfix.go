@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -28,10 +27,9 @@ const (
 
 // startPostfix runs a Postfix of its own: it takes all mail and holds it, so
 // that it does what taking a message costs (cleanup writes one file and syncs
-// it before the answer) and nothing else; or passes it on to the SMTP server
-// relay, if that is not empty. What concerns its disk is as Postfix has it by
-// default.
-func startPostfix(ctx context.Context, dir, relay string, wrap []string) (*system, error) {
+// it before the answer) and nothing else. What concerns its disk is as Postfix
+// has it by default.
+func startPostfix(ctx context.Context, dir string) (*system, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: only root can start it", ErrNoPostfix)
 	}
@@ -42,7 +40,7 @@ func startPostfix(ctx context.Context, dir, relay string, wrap []string) (*syste
 	if err != nil {
 		return nil, err
 	}
-	if err := layPostfix(dir, addr, relay); err != nil {
+	if err := layPostfix(dir, addr); err != nil {
 		return nil, fmt.Errorf("lay out Postfix in %s: %w", dir, err)
 	}
 	log, err := os.Create(filepath.Join(dir, "output"))
@@ -50,7 +48,7 @@ func startPostfix(ctx context.Context, dir, relay string, wrap []string) (*syste
 		return nil, err
 	}
 	defer log.Close()
-	cmd := command(wrap, filepath.Join(postfixDaemons, "master"), "-c", filepath.Join(dir, "etc"), "-d")
+	cmd := exec.Command(filepath.Join(postfixDaemons, "master"), "-c", filepath.Join(dir, "etc"), "-d")
 	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+filepath.Join(dir, "etc"))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -99,8 +97,7 @@ local_recipient_maps =
 mynetworks = 127.0.0.0/8
 smtpd_peername_lookup = no
 disable_dns_lookups = yes
-smtpd_recipient_restrictions = %[3]spermit_mynetworks, reject
-relayhost = %[4]s
+smtpd_recipient_restrictions = check_recipient_access static:HOLD, permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
 default_process_limit = %[2]d
 message_size_limit = 0
@@ -120,13 +117,12 @@ trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 local unix - n n - - local
-smtp unix - - n - - smtp
 error unix - - n - - error
 retry unix - - n - - error
 postlog unix-dgram n - n - 1 postlogd
 `
 
-func layPostfix(dir, addr, relay string) error {
+func layPostfix(dir, addr string) error {
 	uid, err := idOf(user.Lookup("postfix"))
 	if err != nil {
 		return err
@@ -148,15 +144,7 @@ func layPostfix(dir, addr, relay string) error {
 			}
 		}
 	}
-	hold, next := "check_recipient_access static:HOLD, ", ""
-	if relay != "" {
-		host, port, err := net.SplitHostPort(relay)
-		if err != nil {
-			return err
-		}
-		hold, next = "", "["+host+"]:"+port
-	}
-	main := fmt.Sprintf(postfixMain, dir, postfixLimit, hold, next)
+	main := fmt.Sprintf(postfixMain, dir, postfixLimit)
 	master := fmt.Sprintf(postfixMaster, addr)
 	return errors.Join(os.WriteFile(filepath.Join(dir, "etc", "main.cf"), []byte(main), 0o644),
 		os.WriteFile(filepath.Join(dir, "etc", "master.cf"), []byte(master), 0o644))

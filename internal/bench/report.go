@@ -31,10 +31,6 @@ func (p Plan) Report(ctx context.Context, version, file string) error {
 	if err := p.fresh(ctx, &f); err != nil {
 		return err
 	}
-	more, err := p.besides(ctx)
-	if err != nil {
-		return err
-	}
 	out, err := os.Create(file)
 	if err != nil {
 		return err
@@ -42,13 +38,13 @@ func (p Plan) Report(ctx context.Context, version, file string) error {
 	defer out.Close()
 	host := fmt.Sprintf("%s; mailraft %s (%s), Postfix %s; %s", machine(p.Dir), version, runtime.Version(), postfixVersion(),
 		began.UTC().Format(time.DateOnly))
-	p.write(out, host, rows, f, more)
+	p.write(out, host, rows, f)
 	Table(p.Out, rows)
 	fmt.Fprintf(p.Out, "%s written after %s\n", file, time.Since(began).Round(time.Second))
 	return out.Close()
 }
 
-func (p Plan) write(w io.Writer, host string, rows []Row, f Figures, more besides) {
+func (p Plan) write(w io.Writer, host string, rows []Row, f Figures) {
 	fmt.Fprintf(w, head, host, p.Rounds, p.Warm, p.Time)
 	Table(w, rows)
 	var foreign []float64
@@ -64,7 +60,6 @@ func (p Plan) write(w io.Writer, host string, rows []Row, f Figures, more beside
 	}
 	fmt.Fprintf(w, figures, f.RSS>>20, f.Idle, f.IdleRSS>>20, f.Loaded>>20, kills, f.Leader.Seconds(), kills, f.Owned, f.Takeover.Seconds(), f.Protected.Seconds(),
 		f.Rows, f.Stopped.Seconds(), f.Rows, f.Killed.Seconds())
-	more.write(w)
 	io.WriteString(w, scenarios)
 	io.WriteString(w, limits)
 }
@@ -79,16 +74,12 @@ loopback port and leaves the host's alone).
 ## How mail is taken
 
 Everything runs on one machine: the generator, Postfix, and three members that replicate to each other over loopback, all of them with their data on the
-same disk. So mailraft syncs three copies of everything, on processors that it shares with the generator; Postfix syncs one. JetStream and RabbitMQ are what
-one might build such a queue on: three nodes each, which take bytes by their own protocols and know nothing of mail.
+same disk. So mailraft syncs three copies of everything, on processors that it shares with the generator; Postfix syncs one.
 
 - Generator: a closed loop. A session sends a message, waits for its answer and sends the next on the same connection; MAIL, RCPT and DATA are pipelined.
   Random content; sessions are spread over the three members.
 - Postfix: own configuration and queue directory, accepts and holds (HOLD), one copy, its default syncing, logs to a file.
-- mailraft: three voters, ` + "`queue suspend --all`" + `, default parameters, logs to a file. 250 after content is synced on two members and the entry is committed and applied;
-  TLS between the members.
-- JetStream: nats-server 2.15, a file stream with three replicas, ` + "`sync_interval: always`" + `, 8 connections; no TLS between the nodes. RabbitMQ: Debian's, a quorum queue on three
-  nodes, 6 connections, a channel for each session; no TLS. A session publishes, waits for the confirmation, and publishes the next.
+- mailraft: three voters, ` + "`queue suspend --all`" + `, default parameters, logs to a file. 250 after content is synced on two members and the entry is committed and applied.
 - %d rounds in which the systems take turns at every load, the order turned around each time, after the disk has been synced; %s to warm up, %s counted.
   Medians; the ratio is the median of the ratios of the rounds. A figure alone says more about the machine than about the program.
 - written/content: bytes that the processes caused to be written (write_bytes of /proc/PID/io: pages made dirty, without the file system's own metadata) for
