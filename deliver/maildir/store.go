@@ -56,8 +56,8 @@ type Receipt struct {
 }
 
 // Deliver returns when the message is in new/, with its bytes and its name on
-// disk. The record is written after that: a crash between the two may show
-// the message twice if it is sent again, and never loses it.
+// disk. The record is written after that; a process that is killed between the
+// two leaves its intent, and the next delivery writes the record.
 func (s *Store) Deliver(m Message) (Receipt, error) {
 	if err := s.root(); err != nil {
 		return Receipt{}, err
@@ -77,6 +77,9 @@ func (s *Store) Deliver(m Message) (Receipt, error) {
 		return r, err
 	}
 	defer unlock()
+	if err := s.settle(dir); err != nil {
+		return r, err
+	}
 	had, err := readSeen(dir, fp.sum, s.now().Add(-s.retain()))
 	if err != nil {
 		return r, err
@@ -89,14 +92,28 @@ func (s *Store) Deliver(m Message) (Receipt, error) {
 			return r, err
 		}
 	}
-	if err := s.publish(dir, tmp); err != nil {
+	i := intent{at: s.now(), sum: fp.sum, name: unique(s.host, tmp.size)}
+	if fp.comparable {
+		if err := s.intend(dir, i); err != nil {
+			return r, err
+		}
+	}
+	if err := s.publish(dir, tmp, i.name); err != nil {
 		return r, err
 	}
-	if fp.comparable && s.at("record") == nil {
-		// The message is delivered, whatever becomes of its record.
-		_ = had.add(s.now(), fp.sum)
+	if fp.comparable {
+		s.record(dir, had, i)
 	}
 	return r, nil
+}
+
+// record notes what was made visible. The message is delivered, whatever becomes
+// of its record: what fails here is left to settle.
+func (s *Store) record(dir string, had *seen, i intent) {
+	if s.at("record") != nil || had.add(i.at, i.sum) != nil || s.at("settled") != nil {
+		return
+	}
+	_ = os.Truncate(filepath.Join(dir, intentFile), 0)
 }
 
 type tmpFile struct {
@@ -144,11 +161,11 @@ func (s *Store) write(dir string, m Message) (t tmpFile, p digest, err error) {
 
 // publish links the file into new/ under a name that nobody has, and makes
 // the name durable.
-func (s *Store) publish(dir string, t tmpFile) error {
+func (s *Store) publish(dir string, t tmpFile, name string) error {
 	if err := s.at("link"); err != nil {
 		return err
 	}
-	to := filepath.Join(dir, "new", unique(s.host, t.size))
+	to := filepath.Join(dir, "new", name)
 	if err := os.Link(t.name, to); err != nil {
 		// Some file systems have no links; the name is new, so nothing is overwritten.
 		if err := os.Rename(t.name, to); err != nil {

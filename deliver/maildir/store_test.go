@@ -145,37 +145,97 @@ func TestNeverDuplicateWithoutMessageID(t *testing.T) {
 	}
 }
 
-// A delivery is cut at each step, as by a crash: afterwards the message is
-// sent again, and must be there once, or twice where the cut came between
-// the message and its record. It is never missing.
+// A delivery is cut at each step, as by a kill: afterwards the message is sent
+// again, and shown once, whatever a mail reader has done with it meanwhile.
 func TestCrashPoints(t *testing.T) {
 	crash := errors.New("crash")
-	for step, want := range map[string]int{"sync": 1, "link": 1, "name": 2, "record": 2} {
-		t.Run(step, func(t *testing.T) {
-			dir, now := t.TempDir(), mail.Time(1e12)
-			s := newStore(t, dir, &now)
-			s.step = func(name string) error {
-				if name == step {
-					return crash
-				}
-				return nil
-			}
-			_, err := s.Deliver(message("alice@example.test", hello))
-			if visible := len(inNew(t, filepath.Join(dir, "alice"))); err == nil && visible != 1 {
-				t.Fatalf("delivered, but %d in new", visible)
-			}
-			s.step = nil
-			if _, err := s.Deliver(message("alice@example.test", hello)); err != nil {
-				t.Fatal(err)
-			}
-			if got := inNew(t, filepath.Join(dir, "alice")); len(got) != want {
-				t.Fatalf("%d messages, want %d", len(got), want)
-			}
-			if r, err := s.Deliver(message("alice@example.test", hello)); err != nil || !r.Duplicate {
-				t.Fatalf("third time: %+v, %v", r, err)
-			}
-		})
+	readers := map[string]func(name string) string{
+		"unread": func(name string) string { return name },
+		"seen":   func(name string) string { return filepath.Join("..", "cur", name+":2,S") },
 	}
+	for _, step := range []string{"sync", "intent", "link", "name", "record", "settled"} {
+		for reader, moved := range readers {
+			t.Run(step+"/"+reader, func(t *testing.T) {
+				dir, now := t.TempDir(), mail.Time(1e12)
+				s, box := newStore(t, dir, &now), filepath.Join(dir, "alice")
+				s.step = func(name string) error {
+					if name == step {
+						return crash
+					}
+					return nil
+				}
+				_, err := s.Deliver(message("alice@example.test", hello))
+				left, _ := readNames(filepath.Join(box, "new"))
+				if err == nil && len(left) != 1 {
+					t.Fatalf("delivered, but %d in new", len(left))
+				}
+				s.step = nil
+				for _, name := range left {
+					if err := os.Rename(filepath.Join(box, "new", name), filepath.Join(box, "new", moved(name))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// Another message comes between, and must not cover the traces.
+				if _, err := s.Deliver(message("alice@example.test", strings.Replace(hello, "<1@", "<2@", 1))); err != nil {
+					t.Fatal(err)
+				}
+				r, err := s.Deliver(message("alice@example.test", hello))
+				if err != nil || r.Duplicate != (len(left) == 1) {
+					t.Fatalf("again: %+v, %v, of %d visible before", r, err, len(left))
+				}
+				cur, err := os.ReadDir(filepath.Join(box, "cur"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := len(inNew(t, box)) + len(cur); n != 2 {
+					t.Fatalf("%d messages, want this one and the other", n)
+				}
+				if r, err := s.Deliver(message("alice@example.test", hello)); err != nil || !r.Duplicate {
+					t.Fatalf("third time: %+v, %v", r, err)
+				}
+				if b, err := os.ReadFile(filepath.Join(box, intentFile)); err != nil || len(b) != 0 {
+					t.Fatalf("an intent is left: %q, %v", b, err)
+				}
+			})
+		}
+	}
+}
+
+// A message that its owner has thrown away between the kill and the next
+// attempt comes again: that it was there cannot be known, and losing is worse.
+func TestIntentWithoutFile(t *testing.T) {
+	dir, now := t.TempDir(), mail.Time(1e12)
+	s, box := newStore(t, dir, &now), filepath.Join(dir, "alice")
+	s.step = func(name string) error {
+		if name == "record" {
+			return errors.New("crash")
+		}
+		return nil
+	}
+	if _, err := s.Deliver(message("alice@example.test", hello)); err != nil {
+		t.Fatal(err)
+	}
+	s.step = nil
+	names, err := readNames(filepath.Join(box, "new"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		os.Remove(filepath.Join(box, "new", name))
+	}
+	if r, err := s.Deliver(message("alice@example.test", hello)); err != nil || r.Duplicate {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func FuzzIntent(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(intent{at: 5, sum: fingerprint{1}, name: "1.M2P3Q4Rff.host,S=5"}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if i, ok := decodeIntent(b); ok && !bytes.Equal(i.encode(), b) {
+			t.Fatalf("%+v of %x encodes as %x", i, b, i.encode())
+		}
+	})
 }
 
 func TestFinalRefused(t *testing.T) {
