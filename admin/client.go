@@ -94,7 +94,11 @@ func decode(body io.ReadCloser, err error, v any) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body io.Reader, accept string) (io.ReadCloser, error) {
-	u := url.URL{Scheme: "http", Host: "member", Path: path, RawQuery: q.Encode()}
+	plainPath, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	u := url.URL{Scheme: "http", Host: "member", Path: plainPath, RawPath: path, RawQuery: q.Encode()}
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)

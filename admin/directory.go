@@ -12,7 +12,7 @@ import (
 
 // ObjectName names a directory object to remove.
 type ObjectName struct {
-	Kind string `json:"kind"` // domain, mailbox, group
+	Kind string `json:"kind"` // domain, mailbox, group, next-hop
 	Name string `json:"name"`
 }
 
@@ -24,6 +24,7 @@ type DirectoryOrder struct {
 	Domains   []Domain       `json:"domains,omitempty"`
 	Mailboxes []Mailbox      `json:"mailboxes,omitempty"`
 	Groups    []AddressGroup `json:"groups,omitempty"`
+	NextHops  []NextHop      `json:"next_hops,omitempty"`
 	Remove    []ObjectName   `json:"remove,omitempty"`
 }
 
@@ -35,6 +36,7 @@ func (s *Server) changeDirectory(_ *http.Request, v *fsm.View, body DirectoryOrd
 	}
 	d := drawing{v: v, mode: body.Mode}
 	d.objects(body.Domains, body.Mailboxes, body.Groups)
+	d.nextHops(body.NextHops)
 	for _, n := range body.Remove {
 		d.remove(n)
 	}
@@ -50,7 +52,8 @@ type drawing struct {
 	fresh []string // databases that the same change makes
 	plan  plan
 	dir   fsm.Directory
-	size  int // objects in dir
+	hops  fsm.NextHops
+	size  int // objects in dir and hops
 	err   error
 
 	by, reason string // kept in the history of databases
@@ -132,12 +135,20 @@ func (d *drawing) remove(n ObjectName) {
 		var x AddressGroup
 		x, ok = d.v.Group(AddressGroup{Address: n.Name}.Key(), 0)
 		from = groupText(x)
+	case "next-hop":
+		var x NextHop
+		x, ok = d.v.NextHop(n.Name)
+		from = nextHopText(x)
 	}
 	if !ok && d.err == nil {
 		d.err = missing("there is no %s %q", n.Kind, n.Name)
 	}
 	d.plan.add(ChangeItem{Kind: n.Kind, Name: n.Name, Action: "remove", From: from})
-	d.dir.Remove = append(d.dir.Remove, fsm.ObjectName{Kind: n.Kind, Name: n.Name})
+	if n.Kind == "next-hop" {
+		d.hops.Remove = append(d.hops.Remove, n.Name)
+	} else {
+		d.dir.Remove = append(d.dir.Remove, fsm.ObjectName{Kind: n.Kind, Name: n.Name})
+	}
 	d.grow(1)
 }
 
@@ -150,10 +161,14 @@ func (d *drawing) grow(by int) {
 }
 
 func (d *drawing) flush() {
+	if len(d.hops.Put)+len(d.hops.Remove) > 0 { // before a domain that leads there
+		d.plan.steps = append(d.plan.steps, step{fsm.KindNextHop, d.hops})
+		d.size -= len(d.hops.Put) + len(d.hops.Remove)
+	}
 	if d.size > 0 {
 		d.plan.steps = append(d.plan.steps, step{fsm.KindDirectory, d.dir})
 	}
-	d.dir, d.size = fsm.Directory{}, 0
+	d.dir, d.hops, d.size = fsm.Directory{}, fsm.NextHops{}, 0
 }
 
 func (d *drawing) finish() (plan, error) {

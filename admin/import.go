@@ -14,6 +14,7 @@ type Document struct {
 	Domains   []Domain           `json:"domains"`
 	Mailboxes []Mailbox          `json:"mailboxes"`
 	Groups    []DocumentGroup    `json:"groups"`
+	NextHops  []NextHop          `json:"next_hops,omitempty"`
 }
 
 // DocumentDatabase is a database in a file: which copy is active is the
@@ -49,6 +50,7 @@ func export(_ *http.Request, v *fsm.View, as As) (any, error) {
 	for g := range v.Groups() {
 		d.Groups = append(d.Groups, DocumentGroup{g.Address, g.Members})
 	}
+	d.NextHops = slices.AppendSeq(d.NextHops, v.NextHops())
 	return ExportedDocument{as, d}, nil
 }
 
@@ -71,6 +73,7 @@ func (s *Server) importDocument(_ *http.Request, v *fsm.View, body ImportOrder) 
 	for i, g := range body.Document.Groups {
 		groups[i] = AddressGroup{Address: g.Address, Members: g.Members}
 	}
+	d.nextHops(body.Document.NextHops)
 	d.objects(body.Document.Domains, body.Document.Mailboxes, groups)
 	return d.finish()
 }

@@ -15,6 +15,8 @@ type (
 	Domain       = directory.Domain
 	Mailbox      = directory.Mailbox
 	AddressGroup = directory.Group // Group is of the queue
+	NextHop      = directory.NextHop
+	TLSPolicy    = directory.TLSPolicy
 	Copy         = fsm.Copy
 )
 
@@ -34,6 +36,8 @@ func (s *Server) routeObjects(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/domains/{name}", s.reading(showDomain))
 	mux.HandleFunc("GET /v1/mailboxes/{name}", s.reading(showMailbox))
 	mux.HandleFunc("GET /v1/groups/{name}", s.reading(showGroup))
+	mux.HandleFunc("GET /v1/next-hops", listing(s, objectList((*fsm.View).NextHops)))
+	mux.HandleFunc("GET /v1/next-hops/{name}", s.reading(showNextHop))
 	s.routeDatabases(mux)
 	mux.HandleFunc("GET /v1/resolve", listing(s, resolve))
 	mux.HandleFunc("GET /v1/directory", s.reading(export))

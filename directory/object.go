@@ -1,7 +1,7 @@
 // Package directory is the categorizer: it turns the recipients of an envelope
 // into deliveries to mailbox databases, relays to a next hop, and failures.
 //
-// It owns the shape of the directory's objects (domain, mailbox, group) and
+// It owns the shape of the directory's objects (domain, mailbox, group, next hop) and
 // the rules of looking them up. It does not own the tables: whoever resolves
 // brings a Lookup. It is pure, because it runs while a log entry is applied:
 // no clock, no I/O, no randomness, nothing that depends on map order, so every
@@ -14,7 +14,6 @@ package directory
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -72,7 +71,7 @@ type Domain struct {
 	// all of them with AnyMailbox, else postmaster alone, which RFC 5321 §4.5.1
 	// wants accepted whether anybody thought of it or not.
 	Database string `cbor:"4,keyasint,omitempty" json:"database,omitempty"`
-	NextHop  string `cbor:"5,keyasint,omitempty" json:"next_hop,omitempty"` // relay: smtp:// or smtps://host:port
+	NextHop  string `cbor:"5,keyasint,omitempty" json:"next_hop,omitempty"` // relay: smtp:// or smtps://host:port, mx:, mx:DOMAIN
 }
 
 // Mailbox is a listed mailbox of an accepted domain: a user's, a shared one or
@@ -196,17 +195,6 @@ func validName(field, s string) error {
 		if c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
 			return fmt.Errorf("%s: %q has characters other than letters, digits, dot, - and _", field, s)
 		}
-	}
-	return nil
-}
-
-func validNextHop(s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "" || u.String() != u.Scheme+"://"+u.Host {
-		return fmt.Errorf("next_hop: %q is neither smtp://host:port nor smtps://host:port", s)
-	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || port == 0) {
-		return fmt.Errorf("next_hop: %q has no port from 1 to 65535", s)
 	}
 	return nil
 }

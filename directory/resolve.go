@@ -108,7 +108,7 @@ func find(l Lookup, a mail.Address) (Resolved, *Group) {
 		return Resolved{Address: a.String(), Kind: Failed,
 			Reply: mail.Replyf(550, "5.4.4", "no route to domain %s", DomainKey(a.Domain))}, nil
 	case d.Kind == Relay:
-		return Resolved{Address: a.String(), Kind: ToRelay, NextHop: d.NextHop}, nil
+		return Resolved{Address: a.String(), Kind: ToRelay, NextHop: d.nextHop(a)}, nil
 	}
 	return findLocal(l, a, d)
 }

@@ -124,6 +124,12 @@ type ObjectName struct {
 	Name string `cbor:"2,keyasint"`
 }
 
+// NextHops puts and removes next hops, all or none of them.
+type NextHops struct {
+	Put    []directory.NextHop `cbor:"1,keyasint,omitempty"`
+	Remove []string            `cbor:"2,keyasint,omitempty"` // by address
+}
+
 // DatabaseChange changes a mailbox database or one of its copies.
 type DatabaseChange struct {
 	Op     string `cbor:"1,keyasint"` // add, remove, copy-add, copy-set, copy-remove, report, suspend-activation, resume-activation

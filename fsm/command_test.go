@@ -35,6 +35,7 @@ func init() {
 		"expand":        func(s *script, a args) string { return s.apply(KindExpand, Expand{ID: s.id(a.word(0))}) },
 		"configure":     (*script).configure,
 		"directory":     (*script).directory,
+		"next-hop":      (*script).nextHop,
 		"group-of":      (*script).groupOf,
 		"database":      (*script).database,
 		"token":         (*script).token,
@@ -469,6 +470,18 @@ func (s *script) directory(a args) string {
 		s.fail("directory knows no %q", word(0))
 	}
 	return s.apply(KindDirectory, d)
+}
+
+// next-hop ADDRESS tls=verified credential=isp … ; next-hop remove ADDRESS.
+func (s *script) nextHop(a args) string {
+	if a.word(0) == "remove" {
+		return s.apply(KindNextHop, NextHops{Remove: a.words[1:]})
+	}
+	h := directory.NextHop{Address: a.word(0), Credential: a.get("credential", ""), CA: a.get("ca", ""), TLSName: a.get("tls-name", "")}
+	if err := h.TLS.UnmarshalText([]byte(a.get("tls", ""))); err != nil {
+		s.fail("%v", err)
+	}
+	return s.apply(KindNextHop, NextHops{Put: []directory.NextHop{h}})
 }
 
 // groupOf big@example.test from=1 to=2500 also=x@y: members u1@ to u2500@.

@@ -396,5 +396,8 @@ func (s *script) dumpDirectory(v *View, _ args) (out string) {
 	for g := range v.Groups() {
 		out += fmt.Sprintf("group %s version=%d members=%d\n", g.Address, g.Version, len(g.Members))
 	}
+	for h := range v.NextHops() {
+		out += fmt.Sprintf("next-hop %s tls=%s credential=%s tls-name=%s ca=%d\n", h.Address, h.Policy(), h.Credential, h.TLSName, len(h.CA))
+	}
 	return out
 }

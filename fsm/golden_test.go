@@ -62,6 +62,8 @@ var golden = map[Kind]struct {
 		Mailboxes: []directory.Mailbox{{Address: "a@example.test", Database: "DB1", Aliases: []string{"b@example.test"}}},
 		Groups:    []directory.Group{{Address: "g@example.test", Members: []string{"a@example.test"}}},
 		Remove:    []ObjectName{{Kind: "domain", Name: "old.example"}}}},
+	KindNextHop: {"next-hop", NextHops{Put: []directory.NextHop{{Address: "smtp://hop.example:587", TLS: directory.TLSVerified,
+		CA: "-----BEGIN CERTIFICATE-----", TLSName: "mail.example", Credential: "isp"}}, Remove: []string{"mx:old.example"}}},
 	KindDatabase: {"database", DatabaseChange{Op: "copy-add", Name: "DB1", Copies: []Copy{{Name: "b", Addr: "lmtp://host:24", Site: "west",
 		Lag: 3_600_000, Preference: 2, Slack: 60_000, DataThrough: begin, Live: true}}}},
 	KindToken:        {"token", TokenAdd{Hash: [32]byte{9}, Role: "member", Until: begin, Uses: 3}},

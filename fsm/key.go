@@ -36,7 +36,7 @@ const (
 	tabNeed       = 'w' // index: id: active messages that lack a shadow, copies or an owner who is up
 	tabExpand     = 'x' // index: id: expansions under way
 	tabDatabase   = 'y' // name
-	tabDirectory  = 'z' // 'd' domain, 'm' mailbox, 'g' group and version, 'G' current version of a group
+	tabDirectory  = 'z' // 'd' domain, 'm' mailbox, 'g' group and version, 'G' current version of a group, 'n' next hop
 
 	tabRequest      = 'R' // number
 	tabRequestOpen  = 'A' // index: number: requests that are not ended

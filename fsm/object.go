@@ -150,3 +150,24 @@ func (t *tx) removeObjects(names []ObjectName) (n int) {
 	}
 	return n
 }
+
+// nextHops applies NextHops: settings of addresses, all or none. They hold for
+// what waits already, since a queue names the address alone.
+func (t *tx) nextHops(c NextHops) Answer {
+	for _, h := range c.Put {
+		if err := h.Validate(); err != nil {
+			return refuse(501, "5.5.4", "next hop %s: %v", h.Address, err)
+		}
+	}
+	n := len(c.Put)
+	for _, h := range c.Put {
+		t.put(tab(tabDirectory).byte('n').text(h.Key()), h)
+	}
+	for _, address := range c.Remove {
+		if h, ok := t.NextHop(address); ok {
+			t.delete(tab(tabDirectory).byte('n').text(h.Key()))
+			n++
+		}
+	}
+	return Answer{Count: n}
+}

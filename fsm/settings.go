@@ -125,7 +125,7 @@ func (t *tx) deleteRange(low, high key) {
 func (t *tx) touch(k key) {
 	switch k[1] {
 	case tabDirectory:
-		if k[2] == 'g' { // a version of a group; what it is to a name does not change
+		if k[2] == 'g' || k[2] == 'n' { // a version of a group, a next hop: what a name is does not change
 			return
 		}
 		t.known = nil

@@ -318,6 +318,17 @@ func (t Tables) Domains() iter.Seq[directory.Domain] {
 	return rows[directory.Domain](t, tab(tabDirectory).byte('d'))
 }
 
+// NextHop returns what is set for exactly this address.
+func (t Tables) NextHop(address string) (h directory.NextHop, ok bool) {
+	ok = t.get(tab(tabDirectory).byte('n').text(directory.NextHopKey(address)), &h)
+	return h, ok
+}
+
+// NextHops walks the next hops by address.
+func (t Tables) NextHops() iter.Seq[directory.NextHop] {
+	return rows[directory.NextHop](t, tab(tabDirectory).byte('n'))
+}
+
 // Mailboxes walks the mailboxes by key.
 func (t Tables) Mailboxes() iter.Seq[directory.Mailbox] {
 	return rows[directory.Mailbox](t, tab(tabDirectory).byte('m'))

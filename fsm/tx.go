@@ -83,6 +83,7 @@ func init() {
 		KindExpand:        handler((*tx).expand),
 		KindConfigure:     handler((*tx).configure),
 		KindDirectory:     handler((*tx).directory),
+		KindNextHop:       handler((*tx).nextHops),
 		KindDatabase:      handler((*tx).database),
 		KindToken:         handler((*tx).token),
 		KindQueue:         handler((*tx).queue),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -12,9 +13,9 @@ import (
 
 func directoryCommand() *cli.Command {
 	return &cli.Command{
-		Name: "directory", Usage: "domains, mailboxes and groups: who gets mail, and where",
+		Name: "directory", Usage: "domains, mailboxes, groups, next hops: who gets mail, and where",
 		Subcommands: []*cli.Command{
-			objectCommand(domainKind()), objectCommand(mailboxKind()), objectCommand(groupKind()),
+			objectCommand(domainKind()), objectCommand(mailboxKind()), objectCommand(groupKind()), objectCommand(nextHopKind()),
 			{Name: "resolve", Usage: "say what would become of mail to addresses now", ArgsUsage: "ADDRESS…|-",
 				Flags: flags(), Action: asking(1, -1, resolve)},
 			exportCommand(), importCommand(),
@@ -62,7 +63,7 @@ func putObject[T any](s *session, k objectKind[T], mode string) error {
 	name := s.Args().First()
 	var one admin.One[T]
 	if mode == "set" {
-		if err := s.client.Get(s.Context.Context, path(k.api, name), nil, &one); err != nil {
+		if err := s.client.Get(s.Context.Context, path(k.api, url.PathEscape(name)), nil, &one); err != nil {
 			return err
 		}
 	}
@@ -76,7 +77,7 @@ func putObject[T any](s *session, k objectKind[T], mode string) error {
 
 func showObject[T any](s *session, k objectKind[T]) error {
 	var one admin.One[T]
-	if err := s.client.Get(s.Context.Context, path(k.api, s.Args().First()), nil, &one); err != nil {
+	if err := s.client.Get(s.Context.Context, path(k.api, url.PathEscape(s.Args().First())), nil, &one); err != nil {
 		return err
 	}
 	return showOne(s, one, k.list)
@@ -100,7 +101,7 @@ func domainKind() objectKind[admin.Domain] {
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "database", Usage: "`NAME` of the database of mailboxes that are not listed"},
 			&cli.BoolFlag{Name: "any-mailbox", Usage: "every local part is a mailbox"},
-			&cli.StringFlag{Name: "next-hop", Usage: "pass mail on to smtp://`HOST:PORT`"},
+			&cli.StringFlag{Name: "next-hop", Usage: "pass mail on to smtp://`HOST:PORT`, or to the hosts that MX records name: mx: (of the recipient's domain), mx:DOMAIN"},
 		},
 		fill: func(s *session, name string, d *admin.Domain) error {
 			if d.Name == "" {

@@ -32,8 +32,8 @@ func exportCommand() *cli.Command {
 				err = os.WriteFile(name, b, 0o600)
 			}
 			if err == nil {
-				fmt.Fprintf(s.out, "%s: %d databases, %d domains, %d mailboxes, %d groups as of index %d\n", name,
-					len(d.Databases), len(d.Domains), len(d.Mailboxes), len(d.Groups), d.As.Index)
+				fmt.Fprintf(s.out, "%s: %d databases, %d domains, %d mailboxes, %d groups, %d next hops as of index %d\n", name,
+					len(d.Databases), len(d.Domains), len(d.Mailboxes), len(d.Groups), len(d.NextHops), d.As.Index)
 			}
 			return err
 		}),
