@@ -32,7 +32,7 @@ func (d *Deliverer) run(f *flight) {
 	if !d.landed(f, answers) {
 		return
 	}
-	until := d.settle(f, answers, now)
+	until := d.settle(f, answers, now, took)
 	outcomes := d.outcomes(j, answers, now, until, took)
 	if len(outcomes) == 0 {
 		d.drop(f)
@@ -46,6 +46,7 @@ func (d *Deliverer) run(f *flight) {
 	d.log(j, report.Outcomes)
 	d.mu.Lock()
 	d.running--
+	d.places.leave(f)
 	d.count(report)
 	d.mu.Unlock()
 	p := &pending{flight: f, report: report}
@@ -79,6 +80,7 @@ func (d *Deliverer) landed(f *flight, answers []Answer) bool {
 func (d *Deliverer) drop(f *flight) {
 	d.mu.Lock()
 	d.running--
+	d.places.leave(f)
 	d.counts.Aborted++
 	d.release(f)
 	d.mu.Unlock()
@@ -108,6 +110,7 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 		Job:   *j,
 		Open:  func() (io.ReadSeekCloser, error) { return d.message(j) },
 		Final: func() error { return d.final(f) },
+		Last:  d.Now() >= j.Expires,
 	}
 	answers = t.Deliver(f.ctx, a)
 	if len(answers) != len(j.Recipients) {
@@ -150,14 +153,16 @@ func same(j *Job, r mail.Reply) []Answer {
 
 // settle tells the circuit how it went, and returns when the destination may
 // be tried next, where that is what the message waits for.
-func (d *Deliverer) settle(f *flight, answers []Answer, now mail.Time) mail.Time {
+func (d *Deliverer) settle(f *flight, answers []Answer, now mail.Time, took time.Duration) mail.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := f.circuit
 	c.running--
+	c.known, c.quick = true, took < quickTime
 	var down *Answer
-	answered, uncertain := false, false
+	answered, uncertain, busy := false, false, false
 	for i, a := range answers {
+		busy = busy || a.Busy
 		switch {
 		case a.Down:
 			down = &answers[i]
@@ -167,10 +172,17 @@ func (d *Deliverer) settle(f *flight, answers []Answer, now mail.Time) mail.Time
 		}
 	}
 	switch {
+	case busy && (down == nil || c.running > 0):
+		c.crowded(now)
+		for i, a := range answers {
+			if a.Down || a.Busy {
+				answers[i] = Answer{} // no attempt: it was not let in
+			}
+		}
 	case down != nil:
 		c.down(now, f.round, f.job.ID, now >= f.job.Expires, down.Reply)
 	case answered:
-		c.up(uncertain)
+		c.up(uncertain, now)
 	}
 	return c.until
 }

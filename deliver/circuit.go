@@ -10,6 +10,8 @@ const (
 	widthMax    = 20          // deliveries at once to one destination
 	yieldingMax = 5           // of these, resubmissions
 	probeMax    = time.Minute // longest time between two probes of a dead destination
+	calmTime    = time.Minute // before one that refused further connections gets more
+	crowdedWait = time.Second // where others have them all
 )
 
 // circuit is what is known of one destination's address. While it is open
@@ -26,6 +28,9 @@ type circuit struct {
 	until    mail.Time // no probe before
 	round    int       // deliveries begun before the last failure do not count as further ones
 	draining bool      // the last probe gave up an old message: go on with the next at once
+	calm     mail.Time // it has refused further connections: no more than width until then
+	known    bool      // there was a delivery
+	quick    bool      // the last one was over soon
 	reply    mail.Reply
 }
 
@@ -59,10 +64,10 @@ func (d *Deliverer) circuit(to Destination) *circuit {
 // room is how many deliveries may start now.
 func (c *circuit) room(now mail.Time) int {
 	width := c.width
+	if now < c.until {
+		return 0
+	}
 	if c.failures > 0 {
-		if now < c.until {
-			return 0
-		}
 		width = 1
 		if c.draining {
 			width = c.most
@@ -91,14 +96,24 @@ func (c *circuit) down(now mail.Time, round int, seed mail.ID, gaveUp bool, repl
 	c.until = now.Add(spread(min(wait, probeMax), seed[:], c.failures))
 }
 
-// up notes that the destination answered.
-func (c *circuit) up(uncertain bool) {
-	c.failures, c.draining, c.reply = 0, false, mail.Reply{}
-	if uncertain {
-		c.width = max(1, c.width/2)
-		return
+// crowded notes that the destination takes no more connections than it has now.
+// With none of ours among them the next try is a moment later.
+func (c *circuit) crowded(now mail.Time) {
+	c.width, c.calm = max(1, c.running), now.Add(calmTime)
+	if c.running == 0 {
+		c.until = now.Add(crowdedWait)
 	}
-	c.width = min(c.most, c.width+1)
+}
+
+// up notes that the destination answered.
+func (c *circuit) up(uncertain bool, now mail.Time) {
+	c.failures, c.until, c.draining, c.reply = 0, 0, false, mail.Reply{}
+	switch {
+	case uncertain:
+		c.width = max(1, c.width/2)
+	case now >= c.calm:
+		c.width = min(c.most, c.width+1)
+	}
 }
 
 // idle reports that forgetting the circuit changes nothing that matters.

@@ -31,6 +31,8 @@ type flight struct {
 	answered bool // the transport has; mu
 	recalled bool // its destination was replaced meanwhile; mu
 	left     bool // it did not end when it was recalled, and nobody waits for it; mu
+	begun    time.Time
+	class    class // mu
 }
 
 func (f *flight) key() jobKey { return jobKey{f.job.ID, f.job.Destination.Key} }
@@ -104,6 +106,7 @@ func (d *Deliverer) leave(f *flight) {
 	}
 	f.left = true
 	d.running--
+	d.places.leave(f)
 	f.circuit.running--
 	d.release(f)
 	d.Logger.Warn("a delivery hangs, and is left behind", "id", f.job.ID, "destination", f.job.Destination.Key, "address", f.job.Destination.Addr)

@@ -10,7 +10,7 @@ import (
 // Destination is where a job goes, as resolved when it fell due.
 type Destination struct {
 	Key        string // queue key: "db/DB1" or "relay/example.org"
-	Addr       string // lmtp://h:p, lmtp:///socket, smtp://h:p, maildir:/path; empty if nothing resolved
+	Addr       string // lmtp://h:p, lmtp:///socket, smtp://h:p, mx:domain, maildir:/path; empty if nothing resolved
 	Database   string // set for a mailbox database: its recipients are delivered, others relayed
 	Copy       string // the copy that Addr belongs to
 	Activation uint64 // the activation number of that copy
@@ -123,6 +123,9 @@ type Attempt struct {
 	// over for good (the final dot, the link into new/). If it fails the
 	// step must not be taken, and nothing is said of those recipients.
 	Final func() error
+	// Last says that the message is given up if this attempt fails for now: it
+	// is made, whatever is remembered of the destination.
+	Last bool
 }
 
 // Answer is what became of one recipient.
@@ -133,6 +136,9 @@ type Answer struct {
 	Uncertain bool       // it may have been taken: everything was sent, and no answer came
 	Passed    bool       // taken by a server that tells the sender of the success himself
 	Down      bool       // the destination as a whole could not be used, not only for this message
+	// Busy, with Down: the server takes no further connection for now. Alone:
+	// it was not asked, since it has as many as it may have.
+	Busy bool
 }
 
 // HadIt is how our own mailbox store words the answer for a duplicate, so that

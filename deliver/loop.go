@@ -57,6 +57,7 @@ type Deliverer struct {
 	held     bool
 	running  int // jobs
 	open     int // recipients
+	places   places
 	flight   map[jobKey]*flight
 	circuits map[circuitKey]*circuit
 	past     repeats
@@ -150,7 +151,8 @@ func (d *Deliverer) loop() {
 func (d *Deliverer) pass() (time.Duration, bool) {
 	for {
 		d.mu.Lock()
-		stopping, held, free := d.stopping, d.held, min(d.Running-d.running, openMax-d.open)
+		d.sweep()
+		stopping, held, free := d.stopping, d.held, d.freeAny()
 		d.mu.Unlock()
 		run := d.Lease.Run() // before the query: what it shows is ours in this run
 		switch {
@@ -184,8 +186,11 @@ func (d *Deliverer) sleep(now, next mail.Time) time.Duration {
 			until = t
 		}
 	}
+	if d.places.running[fresh] > 0 {
+		until = min(until, now.Add(sweepEvery))
+	}
 	for _, c := range d.circuits {
-		if c.failures > 0 && c.until > now && c.until < until {
+		if c.until > now && c.until < until {
 			until = c.until
 		}
 	}
@@ -202,12 +207,13 @@ func (d *Deliverer) room(now mail.Time) func(Destination) int {
 
 func (d *Deliverer) roomLocked(dest Destination, now mail.Time) int {
 	if dest.Addr == "" && dest.Key != NoticeKey {
-		return openMax // nothing is contacted
+		return d.free(quick) // nothing is contacted
 	}
+	room := 1
 	if c := d.circuits[keyOf(dest)]; c != nil {
-		return c.room(now)
+		room = c.room(now)
 	}
-	return 1
+	return min(room, d.free(d.class(dest)))
 }
 
 func (d *Deliverer) taken(now mail.Time) func(mail.ID, Destination) bool {
@@ -242,12 +248,14 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	if len(j.Recipients) > recipientsMax {
 		j.Recipients = j.Recipients[:recipientsMax] // the others are still due afterwards
 	}
-	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients)+len(j.Tell) == 0 || d.running >= d.Running ||
-		d.open > 0 && d.open+len(j.Recipients) > openMax || d.roomLocked(j.Destination, now) <= 0 ||
+	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients)+len(j.Tell) == 0 ||
+		!d.fits(j, d.class(j.Destination)) || d.roomLocked(j.Destination, now) <= 0 ||
 		d.past.hold(k, j.indices(), j.Destination.Activation, now) {
 		return false
 	}
-	f := &flight{job: j, circuit: d.circuit(j.Destination), lease: run}
+	f := &flight{job: j, lease: run, begun: time.Now()}
+	d.places.enter(d.class(j.Destination), f)
+	f.circuit = d.circuit(j.Destination)
 	f.round = f.circuit.round
 	f.ctx, f.cancel = context.WithCancel(d.ctx)
 	f.circuit.running++

@@ -48,13 +48,14 @@ func (d *Deliverer) told(f *flight, now mail.Time, err error) bool {
 	f.answered = true
 	f.circuit.running--
 	d.running--
+	d.places.leave(f)
 	if err != nil {
 		d.Logger.Warn("a report to a sender cannot be stored yet", "id", f.job.ID, "error", err)
 		f.circuit.down(now, f.round, f.job.ID, false, *mail.Replyf(451, "4.3.0", "%v", err))
 		d.release(f)
 		return false
 	}
-	f.circuit.up(false)
+	f.circuit.up(false, now)
 	d.counts.Notices++
 	return true
 }

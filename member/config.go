@@ -27,6 +27,7 @@ type Config struct {
 	LogJSON  bool   `toml:"log-json"`
 
 	SMTP     SMTP     `toml:"smtp"`
+	Deliver  Deliver  `toml:"deliver"`
 	Cluster  Cluster  `toml:"cluster"`
 	HTTP     HTTP     `toml:"http"`
 	Disk     Disk     `toml:"disk"`
@@ -176,6 +177,9 @@ func (c *Config) complete() error {
 	}
 	if err := c.SMTP.complete(); err != nil {
 		return fmt.Errorf("smtp.%w", err)
+	}
+	if err := c.Deliver.complete(); err != nil {
+		return err
 	}
 	return c.quantities()
 }

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailraft/deliver"
@@ -10,33 +11,54 @@ import (
 )
 
 // due is the way out: the due work of this member, as deliver asks for it.
-type due struct{ *Engine }
+type due struct {
+	*Engine
+	last string // the destination that the last query ended with, for want of places
+}
 
 // Changed implements deliver.Queue.
-func (d due) Changed() <-chan struct{} { return d.fsm.Changed() }
+func (d *due) Changed() <-chan struct{} { return d.fsm.Changed() }
 
 // Due implements deliver.Queue. Destinations are seen by one seek each, so one
-// with ten thousand messages waiting does not slow down another. They come in
-// the order of their keys, resubmissions last.
-func (d due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, deliver.Destination) bool, limit int) ([]deliver.Job, mail.Time, error) {
+// with ten thousand messages waiting does not slow down another. They take
+// turns: where the places ran out the next query goes on, since else the first
+// by name would have them all. Resubmissions come last.
+func (d *due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, deliver.Destination) bool, limit int) ([]deliver.Job, mail.Time, error) {
 	v := d.fsm.View()
 	defer v.Close()
 	q := dueQuery{v: v, self: d.id.ID, now: now, taken: taken, params: v.Params()}
 	stopped := suspended(v)
-	for key := range v.Destinations(d.id.ID) {
+	keys := turn(slices.Collect(v.Destinations(d.id.ID)), d.last)
+	d.last = ""
+	for _, key := range keys {
 		to, ok := destination(v, key)
 		if !ok || stopped[key] || stopped[""] && key != deliver.NoticeKey || to.Yields && stopped["db/"+to.Database] {
 			continue
 		}
 		if q.take(to, min(room(to), limit-len(q.jobs))); len(q.jobs) >= limit {
+			d.last = key
 			break
 		}
 	}
 	return q.jobs, q.next, nil
 }
 
+// turn puts the sorted keys in the order of their turn: those after last first;
+// resubmissions stay at the end.
+func turn(keys []string, last string) []string {
+	fresh := len(keys)
+	if i := slices.IndexFunc(keys, func(k string) bool { return strings.HasPrefix(k, "resubmit/") }); i >= 0 {
+		fresh = i
+	}
+	n, found := slices.BinarySearch(keys[:fresh], last)
+	if found {
+		n++
+	}
+	return slices.Concat(keys[n:fresh], keys[:n], keys[fresh:])
+}
+
 // Current implements deliver.Queue.
-func (d due) Current(to deliver.Destination) bool {
+func (d *due) Current(to deliver.Destination) bool {
 	v := d.fsm.View()
 	defer v.Close()
 	now, ok := destination(v, to.Key)

@@ -176,8 +176,8 @@ func (m *Engine) startNode(w Wires, snaps raft.SnapshotStore) error {
 
 // Deliver begins to deliver under a lease, which is the node's own.
 func (m *Engine) Deliver(transports map[string]deliver.Transport, lease deliver.Lease) {
-	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: due{m}, Source: m, Reporter: m, Uploader: m,
-		Lease: lease, Held: true, Transports: transports, Now: m.now, Logger: m.log.Named("deliver")})
+	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: &due{Engine: m}, Source: m, Reporter: m, Uploader: m,
+		Lease: lease, Held: true, Transports: transports, Now: m.now, Running: m.cfg.Deliver.ConnectionsMax, Logger: m.log.Named("deliver")})
 	m.onClose(m.stopDelivery)
 	m.work.Go(func() { m.drainSelf(lease) })
 	m.watch = m.newWatch(transports)

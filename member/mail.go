@@ -15,7 +15,7 @@ import (
 // openMail starts delivery and opens SMTP. Clients are told 421 until the
 // member may take mail.
 func (m *Member) openMail() error {
-	out := &remote.Transport{Host: m.cfg.Hostname}
+	out := m.outbound()
 	transports := map[string]deliver.Transport{
 		maildir.Scheme: &maildir.Transport{Host: m.cfg.Hostname, Retain: m.retain, Now: m.now, Create: m.newCopy},
 	}

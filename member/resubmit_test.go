@@ -31,7 +31,7 @@ func TestResubmission(t *testing.T) {
 
 	m := h.members[0]
 	work := func() (jobs []deliver.Job) {
-		jobs, _, err := due{m.Engine}.Due(mail.At(time.Now().Add(time.Hour)), func(deliver.Destination) int { return 99 }, func(mail.ID, deliver.Destination) bool { return false }, 99)
+		jobs, _, err := (&due{Engine: m.Engine}).Due(mail.At(time.Now().Add(time.Hour)), func(deliver.Destination) int { return 99 }, func(mail.ID, deliver.Destination) bool { return false }, 99)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,19 +1,23 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
 	"mailraft/deliver"
+	"mailraft/directory"
 	"mailraft/mail"
 )
 
-// transaction is one attempt on one session.
+// transaction is one attempt, on one session after another.
 type transaction struct {
 	*session
 	attempt  *deliver.Attempt
@@ -24,6 +28,8 @@ type transaction struct {
 	answers  []deliver.Answer
 	accepted []int // recipients that RCPT accepted
 	reused   bool  // the session has done others before
+	later    bool  // the peer takes the rest in another transaction
+	ended    bool  // nothing more may be sent: the lease is gone
 }
 
 // errStale says that a kept connection was dead before it was asked anything:
@@ -35,40 +41,68 @@ func (t *Transport) Deliver(ctx context.Context, a *deliver.Attempt) []deliver.A
 	ctx, cancel := context.WithTimeout(ctx, messageTime)
 	defer cancel()
 	x := &transaction{attempt: a, top: a.Top(), answers: make([]deliver.Answer, len(a.Recipients)), utf8: a.UTF8}
-	to, err := parseTarget(a.Destination.Addr)
+	if domain, ok := strings.CutPrefix(a.Destination.Addr, directory.MX+":"); ok {
+		t.deliverMX(ctx, x, domain)
+		return x.answers
+	}
+	to, err := t.target(a.Destination.Addr)
 	if err != nil {
 		x.rest(*mail.Replyf(451, "4.3.5", "%v", err), false)
 		return x.answers
 	}
-	if !x.addresses() {
-		return x.answers
+	if x.addresses() {
+		t.at(ctx, x, to)
 	}
+	return x.answers
+}
+
+// at delivers at one host, by a connection that is kept, or a fresh one.
+func (t *Transport) at(ctx context.Context, x *transaction, to target) {
 	for s := t.take(to); s != nil; s = t.take(to) {
 		if err := t.use(ctx, x, s); !errors.Is(err, errStale) {
-			return x.answers
+			return
 		}
 	}
 	s, err := t.dial(ctx, to)
 	if err != nil {
-		x.rest(unreachable(to, err), true)
-		return x.answers
+		x.session = nil
+		r, busy := unreachable(to, err)
+		x.rest(r, true)
+		x.crowded(busy)
+		return
 	}
 	t.use(ctx, x, s)
-	return x.answers
 }
 
-func unreachable(to target, err error) mail.Reply {
+// unreachable is what a failed dial says; busy, that a server is there, and
+// wants no further connection now.
+func unreachable(to target, err error) (r mail.Reply, busy bool) {
+	if ours := (*mail.Reply)(nil); errors.As(err, &ours) {
+		return *ours, false
+	}
 	// Whatever a server says in place of a greeting, it is about now.
-	return *mail.Replyf(451, "4.4.1", "%s cannot be reached: %v", to.addr, err)
+	word, ok := said(err)
+	return *mail.Replyf(451, "4.4.1", "%s cannot be reached: %v", to.addr, err), ok && word.Temporary()
 }
 
-// use runs the transaction and keeps the session or closes it.
+// crowded marks the answers by which a server refuses a further connection.
+func (x *transaction) crowded(busy bool) {
+	for i := range x.answers {
+		x.answers[i].Busy = x.answers[i].Down && busy
+	}
+}
+
+// use runs transactions until everybody has an answer, and keeps the session or
+// closes it.
 func (t *Transport) use(ctx context.Context, x *transaction, s *session) error {
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
 	x.session, x.reused = s, s.used > 0
 	s.used++
 	clean, err := x.run()
+	for clean && x.later {
+		clean, err = x.run()
+	}
 	if !clean || !stop() {
 		s.conn.Close() // without a word: see session.quit
 		return err
@@ -102,30 +136,43 @@ func (x *transaction) addresses() bool {
 	return left
 }
 
-// run returns whether the session can be used for another message.
+// run returns whether the session can be used for another message. After a
+// first transaction in which the peer took no more recipients it is for the
+// rest, and says nothing of them if it cannot begin: they are due at once.
 func (x *transaction) run() (clean bool, err error) {
 	if r := x.unsupported(); r != nil {
 		x.rest(*r, false)
 		return true, nil
 	}
+	further := x.later
+	x.later, x.accepted = false, nil
+	x.client.CommandTimeout = x.times.Mail
 	err = x.client.Mail(x.from, x.mailOptions())
 	if err != nil {
 		r, ok := said(err)
-		if x.reused && (!ok || closing(r)) {
+		switch {
+		case further && (!ok || closing(r)):
+			return false, nil
+		case x.reused && (!ok || closing(r)):
 			return false, errStale
+		case ok && wants(r):
+			x.rest(*mail.Replyf(451, "4.7.0", "%s wants other settings for its address: %s", x.name, r.String()), true)
+			return false, nil
 		}
 		return x.refused(err), nil
 	}
+	x.client.CommandTimeout = x.times.Rcpt
 	if clean, ok := x.recipients(); !ok {
 		return clean, nil
 	}
 	if len(x.accepted) == 0 {
 		return x.reset(), nil
 	}
-	x.client.CommandTimeout = dataTime
+	x.client.CommandTimeout = x.times.Data
 	data, err := x.client.Data()
-	x.client.CommandTimeout = commandTime
+	x.client.CommandTimeout = x.times.Mail
 	if err != nil {
+		x.later = false
 		return x.refused(err) && x.reset(), nil
 	}
 	return x.body(data), nil
@@ -161,7 +208,7 @@ func (x *transaction) size() int64 {
 func (x *transaction) recipients() (clean, ok bool) {
 	sent := make(map[string]int)
 	for i, to := range x.to {
-		if to == "" {
+		if to == "" || x.answers[i].Reply.Code != 0 {
 			continue
 		}
 		if _, again := sent[to]; again {
@@ -177,7 +224,11 @@ func (x *transaction) recipients() (clean, ok bool) {
 		if !ok || closing(r) {
 			return x.refused(err), false
 		}
-		x.answers[i] = deliver.Answer{Reply: atRcpt(r), Remote: x.name}
+		if r = atRcpt(r); tooMany(r) && len(x.accepted) > 0 {
+			x.later = true
+			break
+		}
+		x.answers[i] = deliver.Answer{Reply: r, Remote: x.name}
 		x.share(i)
 	}
 	return true, true
@@ -221,8 +272,6 @@ func (x *transaction) rest(r mail.Reply, down bool) {
 
 // body sends the message, and the final dot only if it still may.
 func (x *transaction) body(data *smtp.DataCommand) (clean bool) {
-	x.conn.body.Store(true)
-	defer x.conn.body.Store(false)
 	content, err := x.attempt.Open()
 	if err != nil {
 		x.rest(*mail.Replyf(451, "4.3.0", "stored content cannot be read: %v", err), false)
@@ -230,25 +279,56 @@ func (x *transaction) body(data *smtp.DataCommand) (clean bool) {
 	}
 	defer content.Close()
 	src := &source{r: content}
+	deaf := x.conn.hear()
 	_, err = data.Write(x.top)
 	if err == nil {
 		_, err = io.CopyBuffer(writerOnly{data}, src, make([]byte, 64<<10))
 	}
-	if src.err != nil {
+	grace := time.Duration(0)
+	if err != nil && src.err == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		grace = lastWords
+	}
+	spoke := deaf(grace)
+	switch {
+	case src.err != nil:
 		x.rest(*mail.Replyf(451, "4.3.0", "stored content cannot be read: %v", src.err), false)
 		return false
-	}
-	if err != nil {
-		x.rest(*mail.Replyf(451, "4.4.2", "connection with %s lost while sending: %v", x.name, err), false)
+	case spoke || err != nil:
+		x.interrupted(spoke, err)
 		return false
 	}
 	if x.attempt.Final() != nil {
+		x.ended = true
 		return false
 	}
 	if x.target.lmtp {
 		return x.lmtpAnswers(data)
 	}
 	return x.smtpAnswer(data)
+}
+
+// lastWords is how long a peer that does not take the body any more is listened
+// to: what it said may still be on its way.
+const lastWords = time.Second
+
+// interrupted answers for those whose message was not sent to its end. A peer
+// that refused it meanwhile is believed: the dot was not sent, so it cannot have
+// taken it.
+func (x *transaction) interrupted(spoke bool, err error) {
+	var r mail.Reply
+	ok := false
+	if spoke {
+		r, ok = x.conn.early()
+		err = cmp.Or(err, errSpoke)
+	}
+	if !ok {
+		r = *mail.Replyf(451, "4.4.2", "connection with %s lost while sending: %v", x.name, err)
+	}
+	x.later = false
+	for _, i := range x.accepted {
+		x.answers[i] = deliver.Answer{Reply: r, Remote: x.name, Down: ok && closing(r)}
+		x.share(i)
+	}
 }
 
 func (x *transaction) smtpAnswer(data *smtp.DataCommand) (clean bool) {

@@ -32,6 +32,7 @@ type script map[string]string
 
 type fake struct {
 	script script
+	most   int // recipients of one transaction; 0: any number
 	lmtp   bool
 	tls    *tls.Config
 	list   string // further lines of the EHLO answer, by commas
@@ -40,6 +41,7 @@ type fake struct {
 	got      []got
 	conns    int
 	commands []string
+	logins   []string
 }
 
 type got struct {
@@ -143,6 +145,10 @@ func (f *fake) session(c net.Conn) {
 			}
 		case "RCPT":
 			key := "RCPT " + between(l)
+			if f.most > 0 && len(m.to) >= f.most {
+				f.say(c, key, "452 4.5.3 too many recipients")
+				continue
+			}
 			if !f.say(c, key, "250 2.1.5 ok") {
 				return
 			}
@@ -161,6 +167,10 @@ func (f *fake) session(c net.Conn) {
 			if !refused && !f.body(c, br, m) {
 				return
 			}
+		case "AUTH":
+			if !f.auth(c, br, l) {
+				return
+			}
 		case "QUIT":
 			f.say(c, verb, "221 2.0.0 bye")
 			return
@@ -170,6 +180,25 @@ func (f *fake) session(c net.Conn) {
 			}
 		}
 	}
+}
+
+// auth asks for what the client did not say at once, and takes one password.
+func (f *fake) auth(c net.Conn, br *bufio.Reader, l string) bool {
+	words := strings.Fields(l)
+	for _, prompt := range []string{"VXNlciBOYW1lAA==", "UGFzc3dvcmQA"} {
+		if words[1] == "LOGIN" {
+			fmt.Fprint(c, "334 "+prompt+"\r\n")
+			answer, err := br.ReadString('\n')
+			if err != nil {
+				return false
+			}
+			words = append(words, strings.TrimSpace(answer))
+		}
+	}
+	f.mu.Lock()
+	f.logins = append(f.logins, strings.Join(words[1:], " "))
+	f.mu.Unlock()
+	return f.say(c, "AUTH", "235 2.7.0 welcome")
 }
 
 func (f *fake) body(c net.Conn, br *bufio.Reader, m got) bool {
@@ -183,6 +212,12 @@ func (f *fake) body(c net.Conn, br *bufio.Reader, m got) bool {
 			break
 		}
 		if f.script["BODY"] == "cut" {
+			return false
+		} else if answer := f.script["BODY"]; answer != "" { // early, and then deaf
+			fmt.Fprint(c, answer+"\r\n")
+			if !strings.HasPrefix(answer, "421") {
+				time.Sleep(time.Hour)
+			}
 			return false
 		}
 		data.WriteString(strings.TrimPrefix(l, "."))

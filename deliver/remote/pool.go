@@ -1,36 +1,72 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
+	"net/netip"
 	"sync"
+	"syscall"
 	"time"
+
+	"mailraft/deliver/mx"
+	"mailraft/directory"
 )
 
-const (
-	idleTime    = 30 * time.Second // a connection is kept for the next message
-	messagesMax = 100              // by one connection
-)
+const messagesMax = 100 // by one connection, unless configured
 
 // Transport delivers by LMTP and SMTP; it implements deliver.Transport. Fill
 // in the fields before the first delivery.
 type Transport struct {
-	Host string                                                            // how we greet
-	TLS  *tls.Config                                                       // roots, client certificate; nil for the system's roots
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
+	Host        string                                                            // how we greet
+	TLS         *tls.Config                                                       // roots, client certificate; nil for the system's roots
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: from Source
+	Source      []netip.Addr                                                      // our side of connections: one of each family at most
+	Hop         func(addr string) directory.NextHop                               // what holds at an address; nil: defaults
+	Credential  func(name string) (Credential, error)                             // asked at each login; nil: there is none
+	Times       Times
+	MessagesMax int          // by one connection; 0: 100
+	MX          *mx.Resolver // for next hops that are found by MX records; nil: there are none
+	MXPort      string       // where their hosts listen; empty: 25
+	HostMax     int          // connections to one of them; 0: 20
 
 	mu     sync.Mutex
 	idle   map[target][]*session
 	closed bool
+	hosts  hosts
 }
 
 func (t *Transport) dialer(ctx context.Context, network, addr string) (net.Conn, error) {
 	if t.Dial != nil {
 		return t.Dial(ctx, network, addr)
 	}
-	var d net.Dialer
+	d := net.Dialer{Control: t.bind}
 	return d.DialContext(ctx, network, addr)
+}
+
+// bind gives a socket our address of its family, where there is one.
+func (t *Transport) bind(network, _ string, c syscall.RawConn) error {
+	for _, a := range t.Source {
+		var to syscall.Sockaddr
+		switch {
+		case network == "tcp4" && a.Is4():
+			to = &syscall.SockaddrInet4{Addr: a.As4()}
+		case network == "tcp6" && a.Is6():
+			to = &syscall.SockaddrInet6{Addr: a.As16()}
+		default:
+			continue
+		}
+		var bound error
+		if err := c.Control(func(fd uintptr) { bound = syscall.Bind(int(fd), to) }); err != nil {
+			return err
+		}
+		if bound != nil {
+			return fmt.Errorf("source address %s: %w", a, bound)
+		}
+	}
+	return nil
 }
 
 // take returns an idle session, the one used last, or nil.
@@ -50,13 +86,13 @@ func (t *Transport) take(to target) *session {
 // put keeps a session whose transaction is over for the next message.
 func (t *Transport) put(s *session) {
 	t.mu.Lock()
-	keep := !t.closed && s.used < messagesMax
+	keep := !t.closed && s.used < cmp.Or(t.MessagesMax, messagesMax)
 	if keep {
 		if t.idle == nil {
 			t.idle = make(map[target][]*session)
 		}
 		t.idle[s.target] = append(t.idle[s.target], s)
-		s.timer = time.AfterFunc(idleTime, func() { t.expire(s) })
+		s.timer = time.AfterFunc(s.times.Idle, func() { t.expire(s) })
 	}
 	t.mu.Unlock()
 	if !keep {

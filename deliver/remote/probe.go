@@ -3,17 +3,19 @@ package remote
 import (
 	"context"
 	"fmt"
+
+	"mailraft/directory"
 )
 
 // Probe implements deliver.Prober: a fresh connection, the greeting, LHLO
 // (RFC 2033 §4.1) or EHLO (RFC 5321 §4.1.1.1), and QUIT. Encryption is tried
-// only where the address asks for it, since delivery goes on without it too.
+// only where it is required, since delivery goes on without it elsewhere.
 func (t *Transport) Probe(ctx context.Context, addr string) error {
-	to, err := parseTarget(addr)
+	to, err := t.target(addr)
 	if err != nil {
 		return fmt.Errorf("probe: %w", err)
 	}
-	s, err := t.connect(ctx, to, false)
+	s, err := t.connect(ctx, to, to.hop.Policy() >= directory.TLSRequired && !to.hop.Implicit())
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("no answer in time: %w", err)

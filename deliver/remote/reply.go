@@ -27,14 +27,17 @@ func said(err error) (mail.Reply, bool) {
 	return r, true
 }
 
-// taken is the positive answer at the end of data.
-func taken(text string) mail.Reply {
-	r := mail.Reply{Code: 250, Text: text}
-	if code, rest, ok := strings.Cut(text, " "); ok && enhanced(code) {
-		r.Enhanced, r.Text = code, rest
+// reply is an answer as it stood on the wire.
+func reply(code int, text string) mail.Reply {
+	r := mail.Reply{Code: code, Text: text}
+	if status, rest, ok := strings.Cut(text, " "); ok && enhanced(status) && status[0] == '0'+byte(code/100) {
+		r.Enhanced, r.Text = status, rest
 	}
 	return r
 }
+
+// taken is the positive answer at the end of data.
+func taken(text string) mail.Reply { return reply(250, text) }
 
 func enhanced(s string) bool {
 	parts := strings.Split(s, ".")
@@ -43,11 +46,23 @@ func enhanced(s string) bool {
 			return false
 		}
 	}
-	return len(parts) == 3 && parts[0] == "2"
+	return len(parts) == 3 && len(parts[0]) == 1
 }
 
 // closing reports the answer of a server that is about to hang up (RFC 5321 §3.8).
 func closing(r mail.Reply) bool { return r.Code == 421 }
+
+// tooMany reports an answer to RCPT by which a server ends the list, and not by
+// which it refuses the recipient: the rest goes in another transaction at once
+// (RFC 5321 §4.5.3.1.10).
+func tooMany(r mail.Reply) bool {
+	return r.Code == 452 && (r.Enhanced == "" || r.Enhanced == "4.5.3")
+}
+
+// wants reports the answer of a server that first wants what the settings for
+// its address deny it: to be logged in to (RFC 4954 §6) or TLS (RFC 3207 §4).
+// Mail is not returned for that.
+func wants(r mail.Reply) bool { return r.Code == 530 }
 
 // atRcpt corrects an answer to RCPT: 552 is also what old servers say to too
 // many recipients, and then it is temporary (RFC 5321 §4.5.3.1.10).

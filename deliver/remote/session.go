@@ -2,71 +2,55 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"mailraft/directory"
+	"mailraft/mail"
 )
 
-// Timeouts of RFC 5321 §4.5.3.2. They are long, since a peer that is slow
-// must not get the message twice; a peer that hangs costs one connection.
-const (
-	connectTime = 30 * time.Second
-	commandTime = 5 * time.Minute  // greeting, MAIL, RCPT
-	dataTime    = 2 * time.Minute  // DATA
-	blockTime   = 3 * time.Minute  // each write of the body
-	answerTime  = 10 * time.Minute // after the final dot
-	messageTime = time.Hour        // everything together
-	quitTime    = 5 * time.Second
-)
-
-// session is one connection that has said hello.
+// session is one connection that has said hello, and has logged in where that
+// is wanted.
 type session struct {
-	client *smtp.Client
-	conn   *conn
-	target target
-	name   string // of the peer
-	used   int    // messages that were tried
-	timer  *time.Timer
+	client    *smtp.Client
+	conn      *conn
+	target    target
+	times     Times
+	name      string // of the peer
+	encrypted bool
+	used      int // messages that were tried
+	timer     *time.Timer
 }
 
-// conn gives each write of a body a deadline of its own: go-smtp sets none
-// there, and one deadline for the whole would cut a slow but steady peer.
-type conn struct {
-	net.Conn
-	body atomic.Bool
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	if c.body.Load() {
-		if err := c.SetWriteDeadline(time.Now().Add(blockTime)); err != nil {
-			return 0, err
-		}
-	}
-	return c.Conn.Write(b)
-}
-
-// dial connects and says hello, by TLS where the peer offers it. A peer whose
-// TLS does not work is used without: by smtp:// encryption is opportunistic
-// (RFC 7435), and whoever wants more says smtps://.
+// dial connects, says hello, encrypts as the policy for the address says, and
+// logs in. Where encryption is opportunistic (RFC 7435) a peer whose TLS does
+// not work is used without.
 func (t *Transport) dial(ctx context.Context, to target) (*session, error) {
-	s, err := t.connect(ctx, to, !to.lmtp && !to.tls)
-	if errors.Is(err, errStartTLS) {
-		return t.connect(ctx, to, false)
+	policy := to.hop.Policy()
+	s, err := t.connect(ctx, to, policy >= directory.TLSMay && !to.hop.Implicit())
+	if errors.Is(err, errStartTLS) && policy == directory.TLSMay {
+		s, err = t.connect(ctx, to, false)
 	}
-	return s, err
+	if err != nil || to.hop.Credential == "" {
+		return s, err
+	}
+	if err := t.login(ctx, s); err != nil {
+		s.conn.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
+// errStartTLS marks a failure that a connection in clear text would not have.
 var errStartTLS = errors.New("STARTTLS failed")
 
 func (t *Transport) connect(ctx context.Context, to target, upgrade bool) (_ *session, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, connectTime)
+	times := t.times()
+	dialCtx, cancel := context.WithTimeout(ctx, times.Connect)
 	defer cancel()
 	raw, err := t.dialer(dialCtx, to.network, to.addr)
 	if err != nil {
@@ -74,101 +58,72 @@ func (t *Transport) connect(ctx context.Context, to target, upgrade bool) (_ *se
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	s := &session{target: to, name: to.peerName(raw)}
-	if to.tls {
-		raw = tls.Client(raw, t.tlsConfig(to, true))
+	s := &session{target: to, times: times, name: to.peerName(raw)}
+	if to.hop.Implicit() {
+		config, err := t.tlsConfig(to)
+		if err != nil {
+			raw.Close()
+			return nil, err
+		}
+		if raw, err = handshake(raw, config, times.Greeting); err != nil {
+			return nil, insecure(to, err)
+		}
+		s.encrypted = true
 	}
 	if err := s.hello(raw, t.Host); err != nil {
 		raw.Close()
 		return nil, err
 	}
-	if offered, _ := s.client.Extension("STARTTLS"); !offered || !upgrade {
+	if !upgrade {
 		return s, nil
 	}
-	encrypted, err := startTLS(raw, t.tlsConfig(to, false))
-	if err == nil {
-		err = s.hello(encrypted, t.Host)
-	}
-	if err != nil {
+	if err := t.upgrade(s, raw); err != nil {
 		raw.Close()
-		return nil, fmt.Errorf("%w: %w", errStartTLS, err)
+		return nil, err
 	}
 	return s, nil
 }
 
+// upgrade encrypts a session that has said hello, and says hello again.
+func (t *Transport) upgrade(s *session, raw net.Conn) error {
+	required := s.target.hop.Policy() >= directory.TLSRequired
+	if offered, _ := s.client.Extension("STARTTLS"); !offered {
+		if required {
+			return mail.Replyf(451, "4.7.4", "%s does not offer STARTTLS, and nothing is to be sent there without", s.name)
+		}
+		return nil
+	}
+	config, err := t.tlsConfig(s.target)
+	if err != nil {
+		return err
+	}
+	encrypted, err := startTLS(raw, config, s.times.Greeting)
+	if err == nil {
+		s.encrypted = true
+		err = s.hello(encrypted, t.Host)
+	}
+	if err != nil && required {
+		return insecure(s.target, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStartTLS, err)
+	}
+	return nil
+}
+
+// insecure is what a failed handshake means for mail that is not to be sent
+// without: that it waits.
+func insecure(to target, err error) error {
+	return mail.Replyf(451, "4.7.5", "no TLS with %s that tls=%s would do with: %v", to.addr, to.hop.Policy(), err)
+}
+
 func (s *session) hello(raw net.Conn, host string) error {
-	s.conn = &conn{Conn: raw}
+	s.conn = &conn{Conn: raw, block: s.times.Block}
 	if s.client = smtp.NewClient(s.conn); s.target.lmtp {
 		s.client = smtp.NewClientLMTP(s.conn)
 	}
-	s.client.CommandTimeout, s.client.SubmissionTimeout = commandTime, answerTime
+	s.client.CommandTimeout, s.client.SubmissionTimeout = s.times.Greeting, s.times.Answer
 	return s.client.Hello(host)
-}
-
-// startTLS upgrades by itself, because go-smtp would say hello as "localhost"
-// first. The new connection greets once more from memory: go-smtp expects it.
-func startTLS(raw net.Conn, config *tls.Config) (net.Conn, error) {
-	if err := raw.SetDeadline(time.Now().Add(commandTime)); err != nil {
-		return nil, err
-	}
-	defer raw.SetDeadline(time.Time{})
-	if _, err := io.WriteString(raw, "STARTTLS\r\n"); err != nil {
-		return nil, err
-	}
-	answer, err := readLine(raw)
-	if err != nil {
-		return nil, err
-	}
-	if !strings.HasPrefix(answer, "220 ") && answer != "220" {
-		return nil, fmt.Errorf("answer to STARTTLS: %q", answer)
-	}
-	c := tls.Client(raw, config)
-	if err := c.Handshake(); err != nil {
-		return nil, err
-	}
-	return &greeted{Conn: c, greeting: strings.NewReader("220 encrypted\r\n")}, nil
-}
-
-// readLine reads no byte beyond the line: what follows is TLS.
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	for b := make([]byte, 1); len(line) < 512; line = append(line, b[0]) {
-		if _, err := io.ReadFull(r, b); err != nil {
-			return "", err
-		}
-		if b[0] == '\n' {
-			return strings.TrimSuffix(string(line), "\r"), nil
-		}
-	}
-	return "", errors.New("answer too long")
-}
-
-type greeted struct {
-	net.Conn
-	greeting *strings.Reader
-}
-
-func (g *greeted) Read(b []byte) (int, error) {
-	if g.greeting.Len() > 0 {
-		return g.greeting.Read(b)
-	}
-	return g.Conn.Read(b)
-}
-
-// tlsConfig verifies the peer's name where TLS was asked for. Opportunistic
-// TLS does not: without it the message would go in the clear.
-func (t *Transport) tlsConfig(to target, verify bool) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.TLS != nil {
-		c = t.TLS.Clone()
-	}
-	if c.ServerName == "" {
-		c.ServerName = to.host
-	}
-	if !verify {
-		c.InsecureSkipVerify = true
-	}
-	return c
 }
 
 // quit ends an idle session politely. Never after a part of a body was sent:
