@@ -40,15 +40,14 @@ type Config struct {
 type SMTP struct {
 	// Listen is one listener with the role mx, in short. Default: loopback, if
 	// Listeners is empty.
-	Listen               string     `toml:"listen"`
-	Listeners            []Listener `toml:"listener"`
-	DefaultDomain        string     `toml:"default-domain"` // of a bare <postmaster>
-	TLSCert              string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
-	TLSKey               string     `toml:"tls-key"`
-	Auth                 Auth       `toml:"auth"` // who may authenticate, where a listener asks for it
-	ConnectionsMax       int        `toml:"connections-max"`
-	ConnectionsPerClient int        `toml:"connections-per-client"`
-	listeners            []Listener // all of them, complete
+	Listen        string     `toml:"listen"`
+	Listeners     []Listener `toml:"listener"`
+	DefaultDomain string     `toml:"default-domain"` // of a bare <postmaster>
+	TLSCert       string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
+	TLSKey        string     `toml:"tls-key"`
+	Auth          Auth       `toml:"auth"` // who may authenticate, where a listener asks for it
+	Limits        Limits     `toml:"limits"`
+	listeners     []Listener // all of them, complete
 }
 
 // Cluster is the one port between members.

@@ -32,14 +32,18 @@ type Listener struct {
 	// no CA is needed.
 	ClientCA     string   `toml:"client-ca"`
 	RelayClients []string `toml:"relay-clients"`
+	// ProxyFrom are the addresses or prefixes of proxies, whose connections begin
+	// with a header of the PROXY protocol. From all others none is taken.
+	ProxyFrom []string `toml:"proxy-from"`
 
 	Auth             string `toml:"auth"`               // off, may, required; default: required for submission, else off
 	SenderLoginCheck *bool  `toml:"sender-login-check"` // users send as their own addresses only; default: for submission
 
-	role  smtpd.Role
-	tls   smtpd.TLSPolicy
-	auth  smtpd.AuthPolicy
-	relay []netip.Prefix
+	role      smtpd.Role
+	tls       smtpd.TLSPolicy
+	auth      smtpd.AuthPolicy
+	relay     []netip.Prefix
+	proxyFrom []netip.Prefix
 }
 
 // mx is where mail for our domains is taken, for people and for front ends.
@@ -62,6 +66,9 @@ func (c *SMTP) complete() error {
 	}
 	if c.Auth.Users != "" && c.Auth.Dovecot != "" {
 		return errors.New("auth: users and dovecot: want one of them")
+	}
+	if err := c.Limits.complete(); err != nil {
+		return fmt.Errorf("limits.%w", err)
 	}
 	c.listeners = slices.Clone(c.Listeners)
 	if c.Listen != "" {
@@ -161,24 +168,16 @@ func (l *Listener) completeRelay() error {
 	case l.ClientCA != "" && !names:
 		return errors.New("client-ca: want the names of those who may relay in relay-clients")
 	}
-	return nil
+	return l.proxies()
 }
 
 // parsePrefix reads a network that is trusted: not all addresses there are.
 func parsePrefix(text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	if a, bad := netip.ParseAddr(text); bad == nil {
-		p, err = a.Prefix(a.BitLen())
-	}
-	switch {
-	case err != nil || p.Addr().Zone() != "" || p.Addr().Is4In6():
-		return p, fmt.Errorf("%q is no network such as 192.0.2.0/24 or 2001:db8::/64", text)
-	case p != p.Masked():
-		return p, fmt.Errorf("%q has bits behind its prefix; %s is meant?", text, p.Masked())
-	case p.Bits() == 0:
+	p, err := readPrefix(text)
+	if err == nil && p.Bits() == 0 {
 		return p, fmt.Errorf("%q is everybody: that would be an open relay", text)
 	}
-	return p, nil
+	return p, err
 }
 
 // openListeners opens every port before the first is served: a member that
@@ -212,7 +211,7 @@ func (m *Member) openListeners() error {
 
 // describe is a listener as smtpd wants it.
 func (m *Member) describe(l Listener) (smtpd.Listener, error) {
-	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, Auth: l.auth, SenderCheck: *l.SenderLoginCheck}
+	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, ProxyFrom: l.proxyFrom, Auth: l.auth, SenderCheck: *l.SenderLoginCheck}
 	if l.tls == smtpd.TLSOff {
 		return d, nil
 	}

@@ -30,8 +30,8 @@ func (m *Member) openMail() error {
 		return err
 	}
 	m.smtp = smtpd.New(smtpd.Config{Users: users, Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
-		SizeMax:        func() int64 { return m.params.get().MessageSizeMax },
-		ConnectionsMax: m.cfg.SMTP.ConnectionsMax, ConnectionsPerClient: m.cfg.SMTP.ConnectionsPerClient, Logger: m.log.Named("smtp")})
+		SizeMax: func() int64 { return m.params.get().MessageSizeMax },
+		Limits:  m.cfg.SMTP.Limits.limits, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
 	return m.openListeners()
 }

@@ -23,6 +23,8 @@ var (
 	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
 	smtpAuth        = desc("smtp_auth_total", "Authentications by result: ok, denied, away (nobody could tell), limited (too many failed before).", "result")
 	smtpCert        = desc("smtp_certificate_expiry_seconds", "Time left until an SMTP certificate ends, by its file.", "file")
+	smtpLimited     = desc("smtp_limited_total", "Refusals that enforce a limit, by its setting; see docs/smtp.md.", "limit")
+	smtpProxyErrors = desc("smtp_proxy_errors_total", "Connections of proxies that were closed for want of a PROXY header that can be read.")
 	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
 
 	deliveries = desc("delivery_recipients_total", "Recipients by the result of an attempt.", "result")
@@ -125,6 +127,10 @@ func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*promethe
 	for _, cert := range c.m.certificates.lives() {
 		gauge(smtpCert, time.Until(cert.NotAfter.Std()).Seconds(), cert.File)
 	}
+	for name, n := range s.Limited {
+		count(smtpLimited, float64(n), name)
+	}
+	count(smtpProxyErrors, float64(s.ProxyErrors))
 	buckets, sum := map[float64]uint64{}, uint64(0)
 	for i, b := range s.Commit.Bounds {
 		sum += uint64(s.Commit.Counts[i])

@@ -96,7 +96,7 @@ func (x *loginExchange) Next(response []byte) (challenge []byte, done bool, err 
 // counted, whatever made them; what a failure was is told to nobody.
 func (s *Server) login(remote net.Addr, cl *client, name, password string) error {
 	addr, _ := addrOf(remote)
-	try, ok := s.guesses.begin(limitKey(remote), name, time.Now())
+	try, ok := s.guesses.begin(network(remote).String(), name, time.Now())
 	if !ok {
 		s.stats.auth(authLimited)
 		return reply.AuthOften.Reply()

@@ -25,46 +25,27 @@ type client struct {
 	denied int         // authentications that failed
 
 	certificate string // that gave it the right to relay, by its name
+
+	network netip.Prefix // whom it counts for
+	exempt  bool         // from the limits of one client
+	counted bool         // among the sessions of its network
 }
 
-// admit counts connections, before anything is done for them.
-func (s *Server) admit(addr net.Addr) *mail.Reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := limitKey(addr)
-	refuse := func(r *mail.Reply) *mail.Reply {
-		s.stats.refused("connect", r.Code)
-		s.log.Info("rejected", "stage", "connect", "remote", addr.String(), "reply", r.String())
-		return r
-	}
-	switch {
-	case s.open >= s.cfg.ConnectionsMax:
-		return refuse(reply.Busy.Reply())
-	case s.cfg.ConnectionsPerClient > 0 && s.perClient[key] >= s.cfg.ConnectionsPerClient:
-		return refuse(reply.BusyYou.Reply())
-	}
-	s.open++
-	s.perClient[key]++
-	s.stats.connections.Add(1)
-	return nil
-}
-
-// greet decides whether a connection to the listener d gets its 220.
-func (s *Server) greet(c *wire.Conn, d *Listener) *mail.Reply {
-	cl := &client{listener: d, session: s.newSessionID(), address: traceAddress(c.RemoteAddr()), since: time.Now()}
-	c.Owner = cl
-	s.log.Debug("connected", "session", cl.session, "remote", cl.address, "role", d.Role.String(), "tls", c.TLS() != nil)
+// greet decides whether a connection gets its 220.
+func (s *Server) greet(c *wire.Conn) *mail.Reply {
+	cl := clientOf(c)
+	s.log.Debug("connected", "session", cl.session, "remote", cl.address, "role", cl.listener.Role.String(), "tls", c.TLS() != nil)
 	if err := s.ready(); err != nil {
-		c.Owner = refusedClient{cl}
 		return s.answer("connect", cl, err)
 	}
+	c.Owner = cl
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients++
 	return nil
 }
 
-// refusedClient is one that never got its 220.
+// refusedClient is one that has not got its 220.
 type refusedClient struct{ *client }
 
 // left is the end of a connection that was let in.
@@ -76,9 +57,10 @@ func (s *Server) left(c *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
-	key := limitKey(c.RemoteAddr())
-	if s.perClient[key]--; s.perClient[key] <= 0 {
-		delete(s.perClient, key)
+	if cl != nil && cl.counted {
+		if s.perClient[cl.network]--; s.perClient[cl.network] <= 0 {
+			delete(s.perClient, cl.network)
+		}
 	}
 	if _, greeted := c.Owner.(*client); greeted {
 		s.clients--
@@ -110,6 +92,9 @@ func (s *Server) ready() error {
 // refused is told of every reply from 400 up, ours and go-smtp's.
 func (s *Server) refused(c *wire.Conn, stage string, code int, line string) {
 	s.stats.refused(stage, code)
+	if e, ok := reply.Find(line); ok && e.Limit != "" {
+		s.stats.limit(e.Limit)
+	}
 	args := []any{"stage", stage, "reply", line, "command", c.Command()}
 	if cl := clientOf(c); cl != nil {
 		args = append(args, "session", cl.session, "remote", cl.address, "sender", cl.sender)
@@ -138,20 +123,6 @@ func traceAddress(addr net.Addr) string {
 		return "unknown"
 	case a.Is6():
 		return "IPv6:" + a.String()
-	}
-	return a.String()
-}
-
-// limitKey is whom a connection counts for: an IPv6 host has a /64.
-func limitKey(addr net.Addr) string {
-	a, ok := addrOf(addr)
-	if !ok {
-		return ""
-	}
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
 	}
 	return a.String()
 }

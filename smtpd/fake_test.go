@@ -207,7 +207,8 @@ func serve(t testing.TB, cfg Config, listeners ...Listener) (s *Server, addrs []
 type peer struct {
 	t testing.TB
 	net.Conn
-	r *bufio.Reader
+	r     *bufio.Reader
+	early bool // does not wait for the answer to EHLO
 }
 
 func dialRaw(t testing.TB, addr string) *peer {
@@ -218,7 +219,7 @@ func dialRaw(t testing.TB, addr string) *peer {
 	}
 	nc.SetDeadline(time.Now().Add(20 * time.Second))
 	t.Cleanup(func() { nc.Close() })
-	return &peer{t, nc, bufio.NewReader(nc)}
+	return &peer{t: t, Conn: nc, r: bufio.NewReader(nc)}
 }
 
 func dial(t testing.TB, addr string) *peer {
@@ -230,10 +231,17 @@ func dial(t testing.TB, addr string) *peer {
 
 func (p *peer) secure() *peer {
 	tc := tls.Client(p.Conn, clientTLS)
-	return &peer{p.t, tc, bufio.NewReader(tc)}
+	return &peer{t: p.t, Conn: tc, r: bufio.NewReader(tc)}
 }
 
+// send sends. What stands behind an EHLO waits for its answer, which is put
+// back: only then may a client pipeline (RFC 2920).
 func (p *peer) send(s string) {
+	if rest, ok := strings.CutPrefix(s, hello); ok && rest != "" && !p.early {
+		p.send(hello)
+		p.r = bufio.NewReader(io.MultiReader(strings.NewReader(p.reply()), p.r))
+		s = rest
+	}
 	_, _ = io.WriteString(p.Conn, s) // the server may have hung up; the reply tells
 }
 

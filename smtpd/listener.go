@@ -31,6 +31,9 @@ type Listener struct {
 	Auth AuthPolicy
 	// SenderCheck: a user may send as what is his, and as nobody else.
 	SenderCheck bool
+	// ProxyFrom are the networks of proxies, whose connections begin with a
+	// header of the PROXY protocol, version 1 or 2.
+	ProxyFrom []netip.Prefix
 }
 
 // Role is what a listener is for.
@@ -98,7 +101,11 @@ func (s *session) mayRelay() bool {
 		}
 	}
 	addr, ok := addrOf(s.conn.RemoteAddr())
-	return ok && slices.ContainsFunc(d.RelayNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return ok && contains(d.RelayNetworks, addr)
+}
+
+func contains(networks []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Serve answers connections of l, as d says, until Close.
@@ -128,6 +135,12 @@ func (s *Server) wireConfig(d Listener) wire.Config {
 	if d.Auth != AuthOff {
 		cfg.Mechanisms, cfg.Auth = mechanisms, s.exchange
 	}
-	cfg.Greet = func(c *wire.Conn) *mail.Reply { return s.greet(c, &d) }
+	if len(d.ProxyFrom) > 0 {
+		cfg.ProxyFrom = func(addr net.Addr) bool {
+			a, ok := addrOf(addr)
+			return ok && contains(d.ProxyFrom, a)
+		}
+	}
+	cfg.Identify = func(c *wire.Conn) *mail.Reply { return s.identify(c, &d) }
 	return cfg
 }

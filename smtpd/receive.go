@@ -71,7 +71,7 @@ func (s *session) stream(m *wire.Message, up io.Writer, head *header) (high bool
 		}
 		high = high || highBit(p)
 		head.look(p)
-		if head.hops > s.srv.cfg.HopsMax {
+		if head.hops > s.srv.cfg.Limits.Hops {
 			return high, reply.Loop.Reply()
 		}
 		if _, err := up.Write(p); err != nil {

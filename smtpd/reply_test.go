@@ -99,15 +99,15 @@ func TestProtocol(t *testing.T) {
 
 func TestClientAddress(t *testing.T) {
 	for _, tt := range []struct{ ip, trace, limit string }{
-		{"192.0.2.1", "192.0.2.1", "192.0.2.1"},
-		{"::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"},
+		{"192.0.2.1", "192.0.2.1", "192.0.2.1/32"},
+		{"::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1/32"},
 		{"2001:db8:1:2:3::4", "IPv6:2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
 	} {
 		addr := &net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 25}
 		if got := traceAddress(addr); got != tt.trace {
 			t.Errorf("%s: %s", tt.ip, got)
 		}
-		if got := limitKey(addr); got != tt.limit {
+		if got := network(addr).String(); got != tt.limit {
 			t.Errorf("%s counts for %s", tt.ip, got)
 		}
 	}

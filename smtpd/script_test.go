@@ -5,13 +5,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"mailraft/mail"
+	"mailraft/smtpd/limit"
 	"mailraft/smtpd/wire"
 )
 
@@ -63,19 +66,20 @@ func runScript(t *testing.T, text string) {
 }
 
 type script struct {
-	t    *testing.T
-	q    *queue
-	cfg  Config
-	text string
-	addr string // once it is started
-	lost bool   // the certificate cannot be read
-	p    *peer
-	got  []message
+	t       *testing.T
+	q       *queue
+	cfg     Config
+	text    string
+	addr    string // once it is started
+	lost    bool   // the certificate cannot be read
+	proxies []netip.Prefix
+	p       *peer
+	got     []message
 }
 
 // listener is what an L: line says.
 func (s *script) listener(text string) Listener {
-	d := Listener{TLS: TLSMay, Certificate: serverTLS}
+	d := Listener{TLS: TLSMay, Certificate: serverTLS, ProxyFrom: s.proxies}
 	if s.lost {
 		d.Certificate = func() *tls.Config { return nil }
 	}
@@ -203,17 +207,38 @@ func parameters(env mail.Envelope) string {
 
 // setting is what a V: line says.
 func (s *script) setting(arg string) (err error) {
+	l := &s.cfg.Limits
 	name, value, _ := strings.Cut(arg, " ")
 	number := func(n *int) { *n, err = strconv.Atoi(value) }
 	switch name {
 	case "recipients-max":
-		number(&s.cfg.RecipientsMax)
+		number(&l.Recipients)
 	case "sessions-max":
-		number(&s.cfg.ConnectionsMax)
+		number(&l.Sessions)
 	case "sessions-per-client":
-		number(&s.cfg.ConnectionsPerClient)
+		number(&l.SessionsPerClient)
+	case "messages-per-session":
+		number(&l.Messages)
+	case "commands-max":
+		number(&l.Commands)
+	case "errors-max":
+		number(&l.Errors)
 	case "hops-max":
-		number(&s.cfg.HopsMax)
+		number(&l.Hops)
+	case "connection-rate":
+		l.ConnectionRate, err = limit.ParseRate(value)
+	case "message-rate":
+		l.MessageRate, err = limit.ParseRate(value)
+	case "recipient-rate":
+		l.RecipientRate, err = limit.ParseRate(value)
+	case "greet-delay":
+		l.GreetDelay, err = time.ParseDuration(value)
+	case "early-talkers":
+		l.EarlyTalkers = true
+	case "exempt":
+		l.Exempt = []netip.Prefix{netip.MustParsePrefix(value)}
+	case "proxy-from":
+		s.proxies = []netip.Prefix{netip.MustParsePrefix(value)}
 	case "bare-refused":
 		s.cfg.Bare = wire.Reject
 	case "certificate-lost":

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -42,7 +43,7 @@ type Gate interface {
 	Ready() error
 }
 
-// Config is what a Server is made of. Zero limits are the defaults.
+// Config is what a Server is made of.
 type Config struct {
 	Hostname      string // our name: in the 220, the EHLO reply and Received
 	DefaultDomain string // where mail to a bare postmaster goes; empty is Hostname
@@ -56,13 +57,8 @@ type Config struct {
 
 	SizeMax func() int64 // message-size-max; nil or zero is no limit
 
-	RecipientsMax        int // of a message; 0 is 1000
-	HopsMax              int // Received fields; 0 is 50
-	ConnectionsMax       int // 0 is 4096
-	ConnectionsPerClient int // of one IPv4 address or IPv6 /64; 0 is no limit
-
-	Bare     wire.Bare
-	Timeouts wire.Timeouts
+	Limits Limits
+	Bare   wire.Bare
 
 	Logger hclog.Logger
 	Rand   io.Reader // for session ids; nil is crypto/rand
@@ -75,6 +71,7 @@ type Server struct {
 	wire  wire.Config
 	smtp  *smtp.Server
 	stats stats
+	rates rates
 
 	guesses guesses
 
@@ -84,9 +81,9 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners []*wire.Listener
-	open      int            // connections let in
-	perClient map[string]int // of those
-	clients   int            // connections greeted with 220
+	open      int                  // connections let in
+	perClient map[netip.Prefix]int // of those, without the exempt ones
+	clients   int                  // connections greeted with 220
 	draining  bool
 	closed    bool
 	empty     chan struct{} // closed when draining and no client is left
@@ -95,17 +92,23 @@ type Server struct {
 // New makes a server. It listens to nothing yet.
 func New(cfg Config) *Server {
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, log: cfg.Logger, perClient: map[string]int{}, empty: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Logger, perClient: map[netip.Prefix]int{}, rates: newRates(cfg.Limits), empty: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wire = wire.Config{
 		Domain:     cfg.Hostname,
 		Postmaster: cfg.DefaultDomain,
 		SizeMax:    cfg.SizeMax,
 		Bare:       cfg.Bare,
-		Timeouts:   cfg.Timeouts,
-		Admit:      s.admit,
-		Refused:    s.refused,
-		Closed:     s.left,
+		Timeouts:   cfg.Limits.Times,
+		RateMin:    cfg.Limits.RateMin,
+		ErrorsMax:  cfg.Limits.Errors, CommandsMax: cfg.Limits.Commands,
+		EarlyTalkers: cfg.Limits.EarlyTalkers,
+		GreetDelay:   s.greetDelay,
+		Admit:        s.admit,
+		ProxyFailed:  s.proxyFailed,
+		Greet:        s.greet,
+		Refused:      s.refused,
+		Closed:       s.left,
 	}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = cfg.Hostname
@@ -118,17 +121,10 @@ func New(cfg Config) *Server {
 }
 
 func (cfg Config) withDefaults() Config {
-	set := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
 	if cfg.GuessDelay == 0 {
 		cfg.GuessDelay = time.Second
 	}
-	set(&cfg.RecipientsMax, 1000)
-	set(&cfg.HopsMax, 50)
-	set(&cfg.ConnectionsMax, 4096)
+	cfg.Limits = cfg.Limits.withDefaults()
 	if cfg.DefaultDomain == "" {
 		cfg.DefaultDomain = cfg.Hostname
 	}

@@ -117,7 +117,7 @@ func TestTooManyErrors(t *testing.T) {
 func TestConnectionLimits(t *testing.T) {
 	q := &queue{}
 	cfg := testConfig(q)
-	cfg.ConnectionsMax = 3
+	cfg.Limits.Sessions = 3
 	s, addr, implicit := startTLS(t, cfg)
 	first := dial(t, addr)
 	dial(t, addr)
@@ -135,7 +135,7 @@ func TestConnectionLimits(t *testing.T) {
 			break
 		}
 	}
-	cfg.ConnectionsMax, cfg.ConnectionsPerClient = 0, 1
+	cfg.Limits.Sessions, cfg.Limits.SessionsPerClient = 0, 1
 	_, addr = start(t, cfg)
 	dial(t, addr)
 	dialRaw(t, addr).want("421 4.7.0 Too many connections from your address")
@@ -263,8 +263,9 @@ func TestTraceAndLog(t *testing.T) {
 	cfg.Rand = strings.NewReader("12345678abcdefgh")
 	s, addr := start(t, cfg)
 	p := dial(t, addr)
-	p.send("EHLO client\xff.example\r\n" + envelope + "DATA\r\nMessage-ID: <m@b>\r\nSecret: body\r\n.\r\nNOSUCH\r\n")
-	p.want("250", "250", "250", "354", "250", "500")
+	p.cmd("EHLO client\xff.example", "250")
+	p.send(envelope + "DATA\r\nMessage-ID: <m@b>\r\nSecret: body\r\n.\r\nNOSUCH\r\n")
+	p.want("250", "250", "354", "250", "500")
 	p.Close()
 	s.Close()
 	m := q.take()[0]

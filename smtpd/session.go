@@ -13,11 +13,12 @@ import (
 
 // session is go-smtp's view of a client, from its first EHLO. One goroutine.
 type session struct {
-	srv    *Server
-	conn   *wire.Conn
-	client *client
-	helo   func() string
-	tx     *transaction
+	srv      *Server
+	conn     *wire.Conn
+	client   *client
+	helo     func() string
+	tx       *transaction
+	messages int // transactions begun
 }
 
 // transaction is what MAIL and RCPT have said so far.
@@ -44,6 +45,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		return smtpError(s.srv.answer("mail", s.client, err))
 	}
 	s.tx, s.client.sender = tx, tx.env.ReversePath
+	s.messages++
 	return nil
 }
 
@@ -56,6 +58,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	}
 	if s.client.listener.Auth == AuthRequired && s.client.user == nil {
 		return nil, reply.AuthFirst.Reply()
+	}
+	if err := s.mayBegin(); err != nil {
+		return nil, err
 	}
 	if limit := s.srv.sizeMax(); limit > 0 && opts.Size > limit {
 		return nil, reply.TooLarge.Reply(limit)
@@ -93,7 +98,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 }
 
 func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
-	tx, limit := s.tx, s.srv.cfg.RecipientsMax
+	tx, limit := s.tx, s.srv.cfg.Limits.Recipients
 	tx.asked++
 	switch {
 	case tx.asked > excessMax*limit:
@@ -110,6 +115,9 @@ func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 	}
 	ask, err := asked(opts)
 	if err != nil {
+		return err
+	}
+	if err := s.mayAdd(); err != nil {
 		return err
 	}
 	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr, tx.env.Relay); err != nil {

@@ -23,6 +23,8 @@ type Counts struct {
 	Bytes       int64 // of those
 	Rejects     map[Reject]int64
 	Auth        map[string]int64 // authentications by result: ok, denied, away, limited
+	ProxyErrors int64            // connections of proxies without a header that can be read
+	Limited     map[string]int64 // refusals by a limit, by its name
 	Commit      Histogram        // end of message to the queue's answer
 }
 
@@ -36,13 +38,14 @@ type Histogram struct {
 }
 
 type stats struct {
-	connections, sessions, received, bytes atomic.Int64
+	connections, sessions, received, bytes, proxyErrors atomic.Int64
 
 	commit histogram
 
 	mu      sync.Mutex
 	rejects map[Reject]int64
 	auths   map[string]int64
+	limited map[string]int64
 }
 
 // Results of an authentication.
@@ -97,6 +100,15 @@ func (s *stats) refused(stage string, code int) {
 	s.rejects[Reject{stage, code}]++
 }
 
+func (s *stats) limit(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limited == nil {
+		s.limited = map[string]int64{}
+	}
+	s.limited[name]++
+}
+
 // Counts is a snapshot for metrics.
 func (s *Server) Counts() Counts {
 	s.mu.Lock()
@@ -112,6 +124,8 @@ func (s *Server) Counts() Counts {
 		Bytes:       s.stats.bytes.Load(),
 		Rejects:     maps.Clone(s.stats.rejects),
 		Auth:        maps.Clone(s.stats.auths),
+		ProxyErrors: s.stats.proxyErrors.Load(),
+		Limited:     maps.Clone(s.stats.limited),
 		Commit:      s.stats.commit.snapshot(),
 	}
 }

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func (l *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 func (l *pipes) dial(t *testing.T) *peer {
 	a, b := net.Pipe()
 	l.conns <- b
-	p := &peer{t, a, bufio.NewReader(a)}
+	p := &peer{t: t, Conn: a, r: bufio.NewReader(a), early: true}
 	p.want("220")
 	return p
 }
@@ -49,7 +50,9 @@ func (l *pipes) dial(t *testing.T) *peer {
 func virtual(t *testing.T, q *queue, f func(t *testing.T, s *Server, l *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-		s := New(testConfig(q))
+		cfg := testConfig(q)
+		cfg.Limits.EarlyTalkers = true
+		s := New(cfg)
 		served := make(chan error)
 		go func() { served <- s.Serve(l, Listener{}) }()
 		f(t, s, l)
@@ -144,4 +147,22 @@ func TestTooSlow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A transaction ends, however many commands keep it going.
+func TestSlowTransaction(t *testing.T) {
+	virtual(t, &queue{}, func(t *testing.T, _ *Server, l *pipes) {
+		p := l.dial(t)
+		p.cmd("EHLO x", "250")
+		p.cmd("MAIL FROM:<a@b.example>", "250")
+		begun := time.Now()
+		for i := range 14 {
+			time.Sleep(4 * time.Minute)
+			p.cmd(fmt.Sprintf("RCPT TO:<c%d@example.org>", i), "250")
+		}
+		p.want(reply.TransactionSlow.Reply().String(), "!closed")
+		if took := time.Since(begun); took != time.Hour {
+			t.Errorf("hung up after %v", took)
+		}
+	})
 }

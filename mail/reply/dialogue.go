@@ -9,6 +9,13 @@ var (
 	BusyYou = define(Entry{Code: 421, Enhanced: "4.7.0", Text: "Too many connections from your address, try again later", At: Connect,
 		When: "`sessions-per-client` sessions are open from this IPv4 address or IPv6 /64", Limit: "sessions-per-client"})
 
+	ConnectionRate = define(Entry{Code: 421, Enhanced: "4.7.0", Text: "Too many new connections from your address, try again later", At: Connect,
+		When: "this IPv4 address or IPv6 /64 makes connections faster than `connection-rate`", Limit: "connection-rate"})
+	EarlyTalker = define(Entry{Code: 554, Enhanced: "5.5.0", Text: "You talked before the greeting, closing connection", At: Connect,
+		When: "the client sent something before its turn (RFC 5321 §3.1), as programs do that only send spam", Limit: "early-talkers"})
+	Unsynchronized = define(Entry{Code: 554, Enhanced: "5.5.0", Text: "Commands sent ahead of the answer to EHLO, closing connection", At: Hello,
+		When: "something came behind EHLO or HELO before its answer: nothing has offered PIPELINING yet (RFC 2920 §3.1)", Limit: "early-talkers"})
+
 	Framing = define(Entry{Code: 500, Enhanced: "5.5.2", Text: "Bare CR, bare LF or NUL in command, closing connection", At: Any,
 		When: "a command line has CR, LF or NUL elsewhere than in the CRLF that ends it (RFC 5321 §2.3.8): it may come out of a message that another server let through. The connection ends"})
 	Long = define(Entry{Code: 500, Enhanced: "5.5.2", Text: "Command line too long", At: Any,
@@ -25,6 +32,8 @@ var (
 		When: "more than `errors-max` commands were refused since the last accepted message", Limit: "errors-max"})
 	Idle = define(Entry{Code: 421, Enhanced: "4.4.2", Text: "No command came in time, closing connection", At: Any,
 		When: "no command came for `command-time`", Limit: "command-time", Library: []string{"Idle timeout, bye bye"}})
+	TransactionSlow = define(Entry{Code: 421, Enhanced: "4.4.2", Text: "Transaction took too long, closing connection", At: Any,
+		When: "the transaction that MAIL began is older than `transaction-time`, and its message has not begun", Limit: "transaction-time"})
 	Internal = define(Entry{Code: 421, Enhanced: "4.3.0", Text: "Internal error on this server, closing connection", At: Any,
 		When: "this server has a fault; the log says which", Library: []string{"Internal server error"}})
 

@@ -5,6 +5,11 @@ var (
 	SenderOk = define(Entry{Code: 250, Enhanced: "2.1.0", Text: "Sender ok", At: MailFrom, When: "a transaction begins", Library: []string{"Roger, accepting mail from <"}})
 	Nested   = define(Entry{Code: 503, Enhanced: "5.5.1", Text: "Nested MAIL command", At: MailFrom, When: "a transaction is open (RFC 5321 §4.1.4)"})
 
+	Messages = define(Entry{Code: 421, Enhanced: "4.7.0", Text: "Too many messages in one session, closing connection", At: MailFrom,
+		When: "`messages-per-session` transactions were begun; the client opens another", Limit: "messages-per-session"})
+	MessageRate = define(Entry{Code: 450, Enhanced: "4.7.1", Text: "Too many messages from your address, try again later", At: MailFrom,
+		When: "this IPv4 address or IPv6 /64 sends messages faster than `message-rate`", Limit: "message-rate"})
+
 	MailSyntax = define(Entry{Code: 501, Enhanced: "5.5.2", Text: "Syntax: MAIL FROM:<address> and parameters", At: MailFrom,
 		When: "the command cannot be read", Library: []string{"Was expecting MAIL arg syntax of FROM:<address>"}})
 	MailParameters = define(Entry{Code: 501, Enhanced: "5.5.4", Text: "Malformed parameters of MAIL", At: MailFrom,
@@ -65,6 +70,8 @@ var (
 		When: "this member would refuse the recipient, and cannot make sure that its directory is the present one"})
 	Recipients = define(Entry{Code: 452, Enhanced: "4.5.3", Text: "Too many recipients", At: RcptTo,
 		When: "the message has `recipients-max` already; the client sends it to the others in another transaction", Limit: "recipients-max"})
+	RecipientRate = define(Entry{Code: 450, Enhanced: "4.7.1", Text: "Too many recipients from your address, try again later", At: RcptTo,
+		When: "this IPv4 address or IPv6 /64 names recipients faster than `recipient-rate`", Limit: "recipient-rate"})
 	RecipientsFar = define(Entry{Code: 421, Enhanced: "4.7.0", Text: "Far too many recipients, closing connection", At: RcptTo,
 		When: "ten times `recipients-max` were asked for in one transaction", Limit: "recipients-max"})
 )

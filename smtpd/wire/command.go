@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -51,8 +52,11 @@ func (c *Conn) commandLine() (string, error) {
 	}
 	for {
 		c.shrink(false)
-		line, err := c.readLine(time.Now().Add(c.cfg.Timeouts.Command), !c.tx)
+		line, err := c.readLine(c.commandEnd(), !c.tx)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && c.tx && !time.Now().Before(c.txEnd):
+			c.hangUp(reply.TransactionSlow.Reply())
+			return "", c.leave()
 		case err == errLong:
 			c.secret = true // nobody knows what it was
 			c.reply(reply.Long.Reply())
@@ -73,6 +77,15 @@ func (c *Conn) commandLine() (string, error) {
 		}
 		return text, nil
 	}
+}
+
+// commandEnd is until when the next command must have come.
+func (c *Conn) commandEnd() time.Time {
+	end := time.Now().Add(c.cfg.Timeouts.Command)
+	if c.tx {
+		end = earlier(end, c.txEnd)
+	}
+	return end
 }
 
 // framed takes the CRLF off. Nothing else ends a line (RFC 5321 §2.3.8): a
@@ -112,6 +125,10 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 		return false, nil
 	}
 	switch verb {
+	case "EHLO", "HELO":
+		if !c.synchronized() {
+			return false, nil
+		}
 	case "STARTTLS":
 		return c.startTLS(arg)
 	case "AUTH":
@@ -134,7 +151,7 @@ func splitVerb(text string) (verb, arg string) {
 
 func (c *Conn) tooManyCommands() bool {
 	c.commands++
-	if c.commands > c.cfg.CommandsMax {
+	if most := c.cfg.CommandsMax; most >= 0 && c.commands > most {
 		c.reply(reply.Commands.Reply())
 	}
 	return c.hangup

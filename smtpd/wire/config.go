@@ -36,8 +36,9 @@ var (
 type Timeouts struct {
 	Command   time.Duration // until the next command; 5m (RFC 5321 §4.5.3.2.7)
 	Block     time.Duration // one network read inside a message; 3m (§4.5.3.2.5)
-	Message   time.Duration // a whole message; 1h
+	Message   time.Duration // a transaction, from MAIL to the end of its message; 1h
 	Handshake time.Duration // of TLS; 30s
+	Proxy     time.Duration // the header of a proxy; 5s
 	Write     time.Duration // until the client has taken our replies; 1m
 }
 
@@ -59,12 +60,24 @@ type Config struct {
 	// RateMin is how many bytes a second a message must bring on average, after
 	// a first Timeouts.Block; 0 is 100, negative none.
 	RateMin     int64
-	ErrorsMax   int // refused commands since the last accepted message; 0 is 50
-	CommandsMax int // commands without progress since then; 0 is 100
+	ErrorsMax   int // refused commands since the last accepted message; 0 is 50, negative no limit
+	CommandsMax int // commands without progress since then; 0 is 100, negative no limit
+
+	EarlyTalkers bool                      // may send before the greeting and before the answer to EHLO
+	GreetDelay   func(*Conn) time.Duration // how long the greeting waits for them; nil is not at all
+
+	// ProxyFrom reports a proxy, whose connections begin with a header of the
+	// PROXY protocol. Nobody else's may. nil is nobody.
+	ProxyFrom func(net.Addr) bool
+	// ProxyFailed hears of headers that did not come, or could not be read.
+	ProxyFailed func(from net.Addr, err error)
 
 	// Admit is asked before anything is done for a connection, and must not
 	// block. A reply refuses it.
 	Admit func(net.Addr) *mail.Reply
+	// Identify is asked when the client is known, which may be behind a proxy, and
+	// must not block. A reply refuses it. RemoteAddr holds from here on.
+	Identify func(*Conn) *mail.Reply
 	// Greet is asked when the 220 is due (TLS being on, if implicit).
 	Greet func(*Conn) *mail.Reply
 	// Refused hears of every reply from 400 up. The stage is the command in
@@ -99,6 +112,7 @@ func (cfg Config) withDefaults() *Config {
 	t.Block = or(t.Block, 3*time.Minute)
 	t.Message = or(t.Message, time.Hour)
 	t.Handshake = or(t.Handshake, 30*time.Second)
+	t.Proxy = or(t.Proxy, 5*time.Second)
 	t.Write = or(t.Write, time.Minute)
 	cfg.RateMin = or(cfg.RateMin, 100)
 	cfg.ErrorsMax = or(cfg.ErrorsMax, 50)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"mailraft/mail"
 )
 
 // Conn is one client's connection as go-smtp sees it. Apart from Kill and
@@ -20,6 +22,10 @@ type Conn struct {
 	nc       net.Conn // raw, or TLS over it
 	tls      *tls.Conn
 	implicit bool // TLS first
+	proxied  bool // and before that the header of a proxy
+	remote   net.Addr
+	local    net.Addr
+	refusal  *mail.Reply // instead of the greeting
 	onClose  func()
 
 	mu     sync.Mutex
@@ -34,15 +40,16 @@ type Conn struct {
 
 // session is how far the dialogue has come.
 type session struct {
-	greeted  bool   // 220 is out
-	hello    string // EHLO or HELO, once answered 250 under the present security
-	verb     string // of the command that go-smtp is at
-	text     string // that command as it was passed on
-	stash    string // a command that ended a chunked message, to be looked at next
-	tx       bool   // MAIL was accepted
-	secret   bool   // AUTH was said: lines that are no command may be passwords
-	errors   int    // since the last accepted message
-	commands int    // without progress, since then
+	greeted  bool      // 220 is out
+	hello    string    // EHLO or HELO, once answered 250 under the present security
+	verb     string    // of the command that go-smtp is at
+	text     string    // that command as it was passed on
+	stash    string    // a command that ended a chunked message, to be looked at next
+	tx       bool      // MAIL was accepted
+	txEnd    time.Time // of that transaction
+	secret   bool      // AUTH was said: lines that are no command may be passwords
+	errors   int       // since the last accepted message
+	commands int       // without progress, since then
 
 	authenticated bool
 
@@ -55,7 +62,8 @@ type session struct {
 }
 
 func newConn(nc net.Conn, cfg *Config, implicit bool) *Conn {
-	c := &Conn{cfg: cfg, raw: nc, nc: nc, implicit: implicit}
+	c := &Conn{cfg: cfg, raw: nc, nc: nc, implicit: implicit, remote: nc.RemoteAddr(), local: nc.LocalAddr()}
+	c.proxied = cfg.ProxyFrom != nil && cfg.ProxyFrom(c.remote)
 	c.small = make([]byte, lineMax)
 	c.buf = c.small
 	return c
@@ -79,7 +87,7 @@ func (c *Conn) next() error {
 	if c.rerr == net.ErrClosed { // go-smtp reads on after it has closed
 		return c.rerr
 	}
-	if err := c.startImplicit(); err != nil {
+	if err := c.begin(); err != nil {
 		return err
 	}
 	if c.inMessage {
@@ -113,10 +121,17 @@ func (c *Conn) Extended() bool { return c.hello == "EHLO" }
 func (c *Conn) Command() string { return c.text }
 
 // LocalAddr implements net.Conn.
-func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.local }
 
-// RemoteAddr implements net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
+// RemoteAddr implements net.Conn. Behind a proxy it is the client.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+func (c *Conn) identify() *mail.Reply {
+	if c.cfg.Identify == nil {
+		return nil
+	}
+	return c.cfg.Identify(c)
+}
 
 // SetDeadline implements net.Conn. The deadlines are ours, see Timeouts:
 // go-smtp sets one for a command line that then limits the whole message.

@@ -138,7 +138,13 @@ type pace struct {
 	bytes  int64
 }
 
-func (c *Conn) newPace() pace { return pace{end: time.Now().Add(c.cfg.Timeouts.Message)} }
+func (c *Conn) newPace() pace {
+	end := time.Now().Add(c.cfg.Timeouts.Message)
+	if c.tx {
+		end = earlier(end, c.txEnd)
+	}
+	return pace{end: end}
+}
 
 // fillBody is fill inside a message.
 func (c *Conn) fillBody(p *pace) error {

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"mailraft/mail"
 )
 
 // Listener hands *Conn to go-smtp.
@@ -40,6 +42,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 				l.cfg.Closed(c)
 			}
 		}
+		if !c.proxied {
+			if r := c.identify(); r != nil {
+				l.turnAway(nc, r)
+				c.Close()
+				continue
+			}
+		}
 		if l.add(c) {
 			return c, nil
 		}
@@ -47,9 +56,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admitted turns a connection away without a goroutine of its own. The reply
-// fits into the empty buffer of a new connection, so writing it does not wait;
-// in TLS it would take a handshake, and is left out.
+// admitted asks whether there is room for a connection.
 func (l *Listener) admitted(nc net.Conn) bool {
 	if l.cfg.Admit == nil {
 		return true
@@ -58,12 +65,19 @@ func (l *Listener) admitted(nc net.Conn) bool {
 	if r == nil {
 		return true
 	}
+	l.turnAway(nc, r)
+	nc.Close()
+	return false
+}
+
+// turnAway says why without a goroutine of its own. The reply fits into the
+// empty buffer of a new connection, so writing it does not wait; in TLS it would
+// take a handshake, and is left out.
+func (l *Listener) turnAway(nc net.Conn, r *mail.Reply) {
 	if !l.implicit {
 		nc.SetWriteDeadline(time.Now().Add(closeTime))
 		_, _ = nc.Write([]byte(r.String() + "\r\n")) // it is turned away either way
 	}
-	nc.Close()
-	return false
 }
 
 func (l *Listener) add(c *Conn) bool {

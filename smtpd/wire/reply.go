@@ -27,7 +27,7 @@ type replies struct {
 
 // Write takes go-smtp's replies.
 func (c *Conn) Write(p []byte) (int, error) {
-	if err := c.startImplicit(); err != nil {
+	if err := c.begin(); err != nil {
 		return 0, err
 	}
 	for rest := p; len(rest) > 0; {
@@ -101,11 +101,20 @@ func parseReply(line []byte) (code int, final bool) {
 func (c *Conn) greet(line []byte) {
 	c.greeted = true
 	c.setVerb("CONNECT", "")
+	if c.refusal != nil { // counted where it was decided
+		c.hangup = true
+		c.out = append(c.out, c.refusal.String()+"\r\n"...)
+		return
+	}
 	if c.cfg.Greet != nil {
 		if r := c.cfg.Greet(c); r != nil {
 			c.hangUp(r)
 			return
 		}
+	}
+	if c.talksEarly() {
+		c.hangUp(reply.EarlyTalker.Reply())
+		return
 	}
 	c.out = append(c.out, line...)
 }
@@ -164,7 +173,7 @@ func (c *Conn) send(code int, final bool, line []byte) {
 	}
 	switch {
 	case c.verb == "MAIL" && code == 250:
-		c.tx = true
+		c.tx, c.txEnd = true, time.Now().Add(c.cfg.Timeouts.Message)
 	case c.verb == "RSET":
 		c.tx = false
 	case c.verb == "MESSAGE" && code == 250:
@@ -194,7 +203,7 @@ func (c *Conn) refused(code int, line []byte) {
 	if code != 452 { // recipients over the limit are the next transaction's
 		c.errors++
 	}
-	if c.errors > c.cfg.ErrorsMax {
+	if most := c.cfg.ErrorsMax; most >= 0 && c.errors > most {
 		c.hangUp(reply.Errors.Reply())
 	}
 }
