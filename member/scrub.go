@@ -127,6 +127,7 @@ func (s *scrub) bad(c mail.Content, err error) {
 
 // readLog reads every entry; one that is damaged stops the process.
 func (s *scrub) readLog() bool {
+	defer s.m.raftLog.Unload()
 	i, err := s.m.raftLog.FirstIndex()
 	for n := 1; err == nil && i > 0; n++ {
 		var l raft.Log
@@ -140,7 +141,10 @@ func (s *scrub) readLog() bool {
 		} else if err != nil {
 			break // the process stops
 		}
-		if i++; n%scrubLogs == 0 && !s.wait(scrubLogs*entryBytes) {
+		if i++; n%scrubLogs != 0 {
+			continue
+		}
+		if s.m.raftLog.Unload(); !s.wait(scrubLogs * entryBytes) {
 			return false
 		}
 	}

@@ -93,6 +93,7 @@ func Open(o Options) (*Store, error) {
 	s := Guard(j, o)
 	s.sizes.blocks = sizes.blocks
 	s.sizes.stored(j.found)
+	s.Unload()
 	return s, nil
 }
 
