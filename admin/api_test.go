@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,14 @@ func TestShowAndTrack(t *testing.T) {
 	sums := get[List[SafetyNetSum]](t, c, "/v1/safetynet/summary").Items
 	if len(sums) != 1 || sums[0].Deliveries != 2 || sums[0].Bytes != 2000 || sums[0].HoldTime != "2d" {
 		t.Errorf("safety net summary: %+v", sums)
+	}
+	// A filter that leaves out nothing takes the other way.
+	for _, by := range SafetyNetGroupings() {
+		all := get[List[SafetyNetSum]](t, c, "/v1/safetynet/summary", "by", by).Items
+		filtered := get[List[SafetyNetSum]](t, c, "/v1/safetynet/summary", "by", by, "recipient", "*").Items
+		if len(all) == 0 || !reflect.DeepEqual(all, filtered) {
+			t.Errorf("by %s: %+v, with a filter that takes all %+v", by, all, filtered)
+		}
 	}
 }
 

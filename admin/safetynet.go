@@ -80,12 +80,20 @@ func contentOf(v *fsm.View, m *fsm.Message, recipient int) int64 {
 	if i := slices.IndexFunc(m.Recipients, held); i != recipient {
 		return 0
 	}
-	if m.Request != 0 {
-		if _, ok := v.Message(m.Origin); ok {
-			return 0
-		}
+	if sharesContent(v, m.Request, m.Origin) {
+		return 0
 	}
 	return m.Content.Size
+}
+
+// sharesContent reports whether a message is a resubmission whose origin is
+// still there, and has the content counted for it.
+func sharesContent(v *fsm.View, request uint64, origin mail.ID) bool {
+	if request == 0 {
+		return false
+	}
+	_, there := v.Message(origin)
+	return there
 }
 
 // held reports whether the recipient is in the Safety Net.

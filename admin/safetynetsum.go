@@ -45,9 +45,15 @@ func summarizeSafetyNet(r *http.Request, v *fsm.View, as As) (iter.Seq[SafetyNet
 	if !slices.Contains(sumBys, by) {
 		return nil, malformed("by: %q is none of %s", by, strings.Join(sumBys, ", "))
 	}
-	all, err := deliveries(r, v, as)
+	f, err := ParseFilter(r.URL.Query())
 	if err != nil {
 		return nil, err
+	}
+	all := allDeliveries(v)
+	if f.given {
+		if all, err = deliveries(r, v, as); err != nil {
+			return nil, err
+		}
 	}
 	sums := map[string]SafetyNetSum{}
 	if by == "database" {
@@ -75,8 +81,38 @@ func summarizeSafetyNet(r *http.Request, v *fsm.View, as As) (iter.Seq[SafetyNet
 	return projected(sums, v, as.Time, by), nil
 }
 
+// allDeliveries is deliveries without a filter, in the order of the messages,
+// and with no more than sums need.
+func allDeliveries(v *fsm.View) iter.Seq[Delivery] {
+	names := map[string]string{}
+	for d := range v.Databases() {
+		names[strings.ToLower(d.Name)] = d.Name
+	}
+	hold := v.Params().SafetyNetHoldTime
+	return func(yield func(Delivery) bool) {
+		for row := range v.HeldRows() {
+			first := true
+			for i := range row.Recipients {
+				rc := &row.Recipients[i]
+				if !rc.Held() {
+					continue
+				}
+				var content int64
+				if first && !sharesContent(v, row.Request, row.Origin) {
+					content = row.Content.Size
+				}
+				first = false
+				name, ok := names[strings.ToLower(rc.Database)]
+				if ok && !yield(Delivery{Database: name, Delivered: rc.Done, Expires: rc.Done.Add(hold), State: rc.State.String(), Size: row.Content.Size, content: content}) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func (s *SafetyNetSum) add(d Delivery, now mail.Time) {
-	if s.Deliveries == 0 {
+	if s.Deliveries == 0 || d.Delivered < s.Oldest {
 		s.Database, s.Oldest, s.Expires = d.Database, d.Delivered, d.Expires
 	}
 	s.Deliveries++
@@ -85,7 +121,7 @@ func (s *SafetyNetSum) add(d Delivery, now mail.Time) {
 	}
 	s.Bytes += d.Size
 	s.ContentBytes += d.content
-	s.Newest = d.Delivered
+	s.Newest = max(s.Newest, d.Delivered)
 	if d.Delivered > now.Add(-rateTime) {
 		s.HourBytes += d.content
 	}
