@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailraft/internal/bench"
+	"mailraft/mail"
 
 	"github.com/urfave/cli/v2"
 )
@@ -17,7 +18,7 @@ import (
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "measure how fast mail is taken", Hidden: true,
-		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchReportCommand()},
+		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchReportCommand(), benchSafetyNetCommand()},
 	}
 }
 
@@ -144,4 +145,41 @@ func benchReportCommand() *cli.Command {
 			return inDirectory(c, &p, func() error { return p.Report(c.Context, c.App.Version, c.String("write")) })
 		},
 	}
+}
+
+// benchSafetyNetCommand measures what very much in the Safety Net costs.
+func benchSafetyNetCommand() *cli.Command {
+	return &cli.Command{
+		Name: "safetynet", Usage: "measure a boundary whose Safety Net is full",
+		Description: "Fills the stores of three members that stand still, by entries of the log as mail would have made them, and starts them:\na million messages of 2 KB need 10 GB of disk.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "exe", Usage: "`PATH` of the binary; default: this one"},
+			&cli.IntFlag{Name: "messages", Value: 1_000_000, Usage: "`N` that are held"},
+			&cli.StringFlag{Name: "size", Value: "2KiB", Usage: "`SIZE` of each"},
+			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "of taking mail, beside an empty boundary"},
+			&cli.DurationFlag{Name: "time", Value: 4 * time.Second, Usage: "of each"},
+			&cli.BoolFlag{Name: "resubmit", Value: true, Usage: "send two databases again"},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
+		},
+		Action: runBenchSafetyNet,
+	}
+}
+
+func runBenchSafetyNet(c *cli.Context) (err error) {
+	exe := c.String("exe")
+	if exe == "" {
+		if exe, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	if exe, err = filepath.Abs(exe); err != nil {
+		return err
+	}
+	size, err := mail.ParseSize(c.String("size"))
+	if err != nil {
+		return usageError("--size: %v", err)
+	}
+	p := bench.SafetyNet{Plan: bench.Plan{Exes: []string{exe}, Rounds: c.Int("rounds"), Warm: time.Second, Time: c.Duration("time"), Out: c.App.Writer},
+		Messages: c.Int("messages"), Size: int(size), Sink: c.Bool("resubmit")}
+	return inDirectory(c, &p.Plan, func() error { return p.Run(c.Context) })
 }

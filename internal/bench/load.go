@@ -218,6 +218,14 @@ var lines = sync.OnceValue(func() []byte {
 	return text
 })
 
+// stretch is whole lines of them, n bytes or a few more.
+func stretch(n int) []byte {
+	all := lines()
+	n = min((n/lineLen+1)*lineLen, len(all)/2)
+	at := mathrand.IntN((len(all)-n)/lineLen+1) * lineLen
+	return all[at : at+n]
+}
+
 // message is a header and a stretch of the random lines, in all size bytes
 // (but at least the header), and the dot that ends it.
 func message(to string, size int) net.Buffers {
