@@ -61,6 +61,7 @@ var mechanisms = []string{sasl.Plain, sasl.Login}
 // exchange begins an authentication.
 func (s *Server) exchange(c *wire.Conn, mechanism string) wire.Exchange {
 	cl := clientOf(c)
+	cl.method = mechanism
 	if mechanism == sasl.Login {
 		return &loginExchange{login: func(name, password string) error { return s.login(c.RemoteAddr(), cl, name, password) }}
 	}

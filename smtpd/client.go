@@ -22,6 +22,7 @@ type client struct {
 	sender   string // of the transaction that is open, for the log
 
 	user   *users.User // who it has proved to be; nil: nobody
+	method string      // of AUTH, how it did so
 	denied int         // authentications that failed
 
 	certificate string // that gave it the right to relay, by its name

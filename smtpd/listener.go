@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"mailraft/mail"
+	"mailraft/smtpd/milter"
 	"mailraft/smtpd/wire"
 )
 
@@ -15,6 +16,9 @@ import (
 type Listener struct {
 	Role Role
 	TLS  TLSPolicy
+
+	// Milters are asked about mail in this order, before it is taken.
+	Milters []*milter.Filter
 
 	// Certificate is asked for every connection, and must not be nil unless TLS
 	// is off. While it returns nil there is no TLS.

@@ -1,9 +1,11 @@
 package smtpd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -16,18 +18,19 @@ import (
 // Data implements smtp.Session: it takes the message of DATA, or of all the
 // BDATs. The reader is not read, the connection has the bytes.
 func (s *session) Data(io.Reader) error {
-	id, err := s.receive(s.conn.Begin())
+	done, err := s.receive(s.conn.Begin())
 	if err != nil {
-		return smtpError(s.srv.answer("message", s.client, err))
+		done = s.srv.answer("message", s.client, err)
 	}
-	return smtpError(reply.Queued.Reply(id))
+	return smtpError(done)
 }
 
-func (s *session) receive(m *wire.Message) (mail.ID, error) {
+// receive takes a message: the reply that says so, or why not.
+func (s *session) receive(m *wire.Message) (*mail.Reply, error) {
 	begun := time.Now()
 	up, err := s.srv.cfg.Queue.Begin(s.srv.ctx)
 	if err != nil {
-		return mail.ID{}, fmt.Errorf("begin an upload: %w", err)
+		return nil, fmt.Errorf("begin an upload: %w", err)
 	}
 	aborted := true
 	defer func() { // a panic counts too
@@ -35,26 +38,52 @@ func (s *session) receive(m *wire.Message) (mail.ID, error) {
 			up.Abort()
 		}
 	}()
+	if err := s.filter.Data(); err != nil {
+		return nil, err
+	}
 	var head header
 	high, err := s.stream(m, up, &head)
 	if err != nil {
-		return mail.ID{}, err
+		return nil, err
 	}
+	verdict, err := s.filter.End()
+	if err != nil {
+		return nil, err
+	}
+	sub := mail.Submission{Envelope: s.tx.envelope(), Trace: s.trace(), Fields: head.fields,
+		Overlay: verdict.Overlay, Quarantine: verdict.Quarantine, Filtered: verdict.Filtered}
+	left, err := s.changed(s.srv.ctx, &sub.Envelope, verdict)
+	if err != nil {
+		return nil, fmt.Errorf("change the envelope: %w", err)
+	}
+	if by := verdict.Discarded; by != "" || !left {
+		return s.discard(s.tx.envelope(), head.fields, cmp.Or(by, "all recipients removed"), m.Size()), nil
+	}
+	needed(&sub.Envelope, head.high || overlayHigh(sub.Overlay), high)
 	aborted = false // the outcome is the queue's from here
-	trace, env := s.trace(), s.tx.envelope()
-	needed(&env, head.high, high)
 	complete := time.Now()
-	id, err := up.Commit(s.srv.ctx, mail.Submission{Envelope: env, Trace: trace, Fields: head.fields})
+	id, err := up.Commit(s.srv.ctx, sub)
 	s.srv.stats.commit.observe(time.Since(complete))
 	if err != nil {
-		return mail.ID{}, fmt.Errorf("commit a message: %w", err)
+		return nil, fmt.Errorf("commit a message: %w", err)
 	}
 	s.srv.stats.received.Add(1)
 	s.srv.stats.bytes.Add(m.Size())
-	s.srv.log.Info("received", "id", id.String(), "session", trace.Session, "message_id", head.fields.MessageID,
-		"sender", env.ReversePath, "recipients", len(env.Recipients), "size", m.Size(),
-		"remote", trace.Address, "protocol", trace.Protocol, "user", trace.User, "duration", time.Since(begun), "commit", time.Since(complete))
-	return id, nil
+	s.logReceived(id, sub, "size", m.Size(), "duration", time.Since(begun), "commit", time.Since(complete))
+	return reply.Queued.Reply(id), nil
+}
+
+func (s *session) logReceived(id mail.ID, sub mail.Submission, more ...any) {
+	args := append([]any{"id", id.String(), "session", sub.Trace.Session, "message_id", sub.Fields.MessageID,
+		"sender", sub.Envelope.ReversePath, "recipients", len(sub.Envelope.Recipients),
+		"remote", sub.Trace.Address, "protocol", sub.Trace.Protocol, "user", sub.Trace.User}, more...)
+	if s.filter != nil { // what milters call it, and what they did
+		args = append(args, "message", s.filter.ID(), "filtered", strings.Join(sub.Filtered, "; "))
+	}
+	if sub.Quarantine != "" {
+		args = append(args, "quarantine", sub.Quarantine)
+	}
+	s.srv.log.Info("received", args...)
 }
 
 // stream moves the message to the upload piece by piece. Only nil means that
@@ -76,6 +105,9 @@ func (s *session) stream(m *wire.Message, up io.Writer, head *header) (high bool
 		}
 		if _, err := up.Write(p); err != nil {
 			return high, fmt.Errorf("store a message: %w", err)
+		}
+		if _, err := s.filter.Write(p); err != nil {
+			return high, err
 		}
 	}
 }

@@ -35,6 +35,7 @@ import (
 //	Q: what code enhanced text   from here the queue's begin, write, commit, the
 //	             directory's verify, the gate's ready, the users answer so; nothing: no error
 //	M: sender -> recipients "body"   the next message in the queue; "none": there is none.
+//	             as it is delivered, below our Received field.
 //	             What DSN parameters asked for stands before the body, as {ENVID RET; NOTIFY ORCPT; …}
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/smtp/*.txt")
@@ -56,7 +57,7 @@ func runScript(t *testing.T, text string) {
 	q := &queue{}
 	s := &script{t: t, q: q, cfg: testConfig(q), text: text}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		if line == "" || line[0] == '#' || strings.HasPrefix(line, "L: ") {
+		if line == "" || line[0] == '#' || strings.HasPrefix(line, "L: ") || strings.HasPrefix(line, "F: ") {
 			continue
 		}
 		if err := s.step(line); err != nil {
@@ -75,6 +76,7 @@ type script struct {
 	proxies []netip.Prefix
 	p       *peer
 	got     []message
+	milterSteps
 }
 
 // listener is what an L: line says.
@@ -110,8 +112,13 @@ func (s *script) step(line string) error {
 		return s.setting(arg)
 	}
 	if s.addr == "" {
-		_, addrs := serve(s.t, s.cfg, s.listener(s.text))
+		d := s.listener(s.text)
+		d.Milters = s.milters(s.text)
+		_, addrs := serve(s.t, s.cfg, d)
 		s.addr = addrs[0]
+	}
+	if done, err := s.milterStep(op, arg); done {
+		return err
 	}
 	if s.p == nil {
 		s.p = dialRaw(s.t, s.addr)
@@ -180,8 +187,12 @@ func (s *script) expectMessage(want string) error {
 		return errors.New("got none")
 	}
 	m := s.got[0]
-	s.got = s.got[1:]
-	got := strings.TrimSpace(m.Envelope.ReversePath+" -> "+strings.Join(m.Envelope.Recipients, " ")) + parameters(m.Envelope) + " " + strconv.Quote(m.body)
+	s.got, s.last = s.got[1:], m
+	text, err := m.delivered()
+	if err != nil {
+		return err
+	}
+	got := strings.TrimSpace(m.Envelope.ReversePath+" -> "+strings.Join(m.Envelope.Recipients, " ")) + parameters(m.Envelope) + " " + strconv.Quote(text)
 	body := want[strings.LastIndex(want, ` "`)+1:]
 	unquoted, err := strconv.Unquote(body)
 	if err != nil {

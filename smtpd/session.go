@@ -8,6 +8,7 @@ import (
 
 	"mailraft/mail"
 	"mailraft/mail/reply"
+	"mailraft/smtpd/milter"
 	"mailraft/smtpd/wire"
 )
 
@@ -17,6 +18,7 @@ type session struct {
 	conn     *wire.Conn
 	client   *client
 	helo     func() string
+	filter   *milter.Session // nil: the listener has no milters
 	tx       *transaction
 	messages int // transactions begun
 }
@@ -35,12 +37,16 @@ const excessMax = 10
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	conn := c.Conn().(*wire.Conn)
 	s.stats.sessions.Add(1)
-	return &session{srv: s, conn: conn, client: clientOf(conn), helo: c.Hostname}, nil
+	cl := clientOf(conn)
+	return &session{srv: s, conn: conn, client: cl, helo: c.Hostname, filter: s.filters(conn, cl)}, nil
 }
 
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	tx, err := s.mail(from, opts)
+	if err == nil {
+		err = s.filterMail(tx, opts)
+	}
 	if err != nil {
 		return smtpError(s.srv.answer("mail", s.client, err))
 	}
@@ -123,18 +129,29 @@ func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr, tx.env.Relay); err != nil {
 		return err
 	}
-	if text := addr.String(); !tx.known[text] { // said twice is meant once
-		tx.known[text] = true
-		tx.add(text, ask)
+	text := addr.String()
+	if tx.known[text] { // said twice is meant once
+		return nil
 	}
+	if err := s.filter.Rcpt(text, words(s.conn.Command())); err != nil {
+		return err
+	}
+	tx.known[text] = true
+	tx.add(text, ask)
 	return nil
 }
 
 // Reset implements smtp.Session.
-func (s *session) Reset() { s.tx, s.client.sender = nil, "" }
+func (s *session) Reset() {
+	s.tx, s.client.sender = nil, ""
+	s.filter.Abort()
+}
 
 // Logout implements smtp.Session.
-func (s *session) Logout() error { return nil }
+func (s *session) Logout() error {
+	s.filter.Close()
+	return nil
+}
 
 // trace is what the Received field will say (RFC 5321 §4.4).
 func (s *session) trace() mail.Trace {

@@ -20,6 +20,7 @@ type Counts struct {
 	Connections int64 // let in
 	Sessions    int64 // that said EHLO or HELO
 	Received    int64 // messages
+	Discarded   int64 // answered 250, and not kept: a milter wanted it
 	Bytes       int64 // of those
 	Rejects     map[Reject]int64
 	Auth        map[string]int64 // authentications by result: ok, denied, away, limited
@@ -38,7 +39,7 @@ type Histogram struct {
 }
 
 type stats struct {
-	connections, sessions, received, bytes, proxyErrors atomic.Int64
+	connections, sessions, received, discarded, bytes, proxyErrors atomic.Int64
 
 	commit histogram
 
@@ -121,6 +122,7 @@ func (s *Server) Counts() Counts {
 		Connections: s.stats.connections.Load(),
 		Sessions:    s.stats.sessions.Load(),
 		Received:    s.stats.received.Load(),
+		Discarded:   s.stats.discarded.Load(),
 		Bytes:       s.stats.bytes.Load(),
 		Rejects:     maps.Clone(s.stats.rejects),
 		Auth:        maps.Clone(s.stats.auths),
