@@ -110,6 +110,12 @@ func (v *verdict) member(m *MemberStatus, now mail.Time) {
 			v.say(Degraded, "%s: the SMTP certificate %s ends %s", m.Name, c.File, c.NotAfter)
 		}
 	}
+	for i := range m.Milters {
+		if x := &m.Milters[i]; x.Away {
+			v.say(Degraded, "%s: milter %s (%s) is away for %s, %s: %s", m.Name, x.Name, x.Address,
+				mail.FormatDuration(x.AwayFor.Std().Truncate(time.Second)), x.consequence(), x.Error)
+		}
+	}
 	if why := m.Pressure.reason(); why != "" {
 		v.say(Degraded, "%s: back pressure is %s, %s: %s", m.Name, m.Pressure.Level, m.Pressure.consequence(), why)
 	} else if m.WaitingWhy != "" {

@@ -49,6 +49,7 @@ type MemberStatus struct {
 	Uptime          mail.Duration `json:"uptime"`
 	Draining        bool          `json:"draining,omitempty"`
 	Pressure        Pressure      `json:"pressure"`
+	Milters         []Milter      `json:"milters,omitempty"`
 	Peers           []PeerStatus  `json:"peers,omitempty"` // as the leader sees them; empty where it cannot be asked
 
 	// What the Active Manager, on the leader, says: databases that it cannot
@@ -57,6 +58,30 @@ type MemberStatus struct {
 	WaitingWhy string  `json:"requests_wait,omitempty"` // back pressure of which member, and why
 
 	Refills map[mail.MemberID]Refill `json:"-"` // of all members that answer
+}
+
+// Milter is a mail filter that a member asks before it takes mail. The counts
+// are since the member was started.
+type Milter struct {
+	Name        string           `json:"name"`
+	Address     string           `json:"address"`
+	WhenAway    string           `json:"when_away"` // what then becomes of mail: tempfail, accept, quarantine
+	Away        bool             `json:"away,omitempty"`
+	AwayFor     mail.Duration    `json:"away_for,omitempty"`
+	Error       string           `json:"error,omitempty"` // why it is away
+	Connections int              `json:"connections"`
+	Verdicts    map[string]int64 `json:"verdicts,omitempty"`
+}
+
+// consequence is what becomes of mail while it is away.
+func (m *Milter) consequence() string {
+	switch m.WhenAway {
+	case "accept":
+		return "mail is accepted without it"
+	case "quarantine":
+		return "mail is set aside"
+	}
+	return "mail is told to come again"
 }
 
 // Refill is how far a member is with fetching content that it lacks. The

@@ -42,6 +42,7 @@ type SMTP struct {
 	// Listeners is empty.
 	Listen        string     `toml:"listen"`
 	Listeners     []Listener `toml:"listener"`
+	Milters       []Milter   `toml:"milter"`
 	DefaultDomain string     `toml:"default-domain"` // of a bare <postmaster>
 	TLSCert       string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
 	TLSKey        string     `toml:"tls-key"`

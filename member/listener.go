@@ -36,6 +36,10 @@ type Listener struct {
 	// with a header of the PROXY protocol. From all others none is taken.
 	ProxyFrom []string `toml:"proxy-from"`
 
+	// Milters are the names of those that are asked, in this order; left out, all
+	// are, in the order of the file.
+	Milters []string `toml:"milters"`
+
 	Auth             string `toml:"auth"`               // off, may, required; default: required for submission, else off
 	SenderLoginCheck *bool  `toml:"sender-login-check"` // users send as their own addresses only; default: for submission
 
@@ -79,7 +83,7 @@ func (c *SMTP) complete() error {
 			return fmt.Errorf("listener: %q: %w", c.listeners[i].Listen, err)
 		}
 	}
-	return nil
+	return c.completeMilters()
 }
 
 func (l *Listener) complete(c *SMTP) error {
@@ -211,7 +215,7 @@ func (m *Member) openListeners() error {
 
 // describe is a listener as smtpd wants it.
 func (m *Member) describe(l Listener) (smtpd.Listener, error) {
-	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, ProxyFrom: l.proxyFrom, Auth: l.auth, SenderCheck: *l.SenderLoginCheck}
+	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, ProxyFrom: l.proxyFrom, Auth: l.auth, SenderCheck: *l.SenderLoginCheck, Milters: m.filtersOf(l)}
 	if l.tls == smtpd.TLSOff {
 		return d, nil
 	}

@@ -25,6 +25,9 @@ func (m *Member) openMail() error {
 	m.onClose(out.Close)
 	m.Deliver(transports, m.node.Lease())
 
+	if err := m.openMilters(); err != nil {
+		return err
+	}
 	users, err := m.openUsers()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"mailraft/cluster/port"
 	"mailraft/cluster/transport"
 	"mailraft/smtpd"
+	"mailraft/smtpd/milter"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -28,6 +29,7 @@ type Member struct {
 	smtp         *smtpd.Server
 	smtpAddrs    []string // in the order of the listeners
 	certificates certificates
+	milters      []*milter.Filter // in the order of the file
 	httpAddr     string
 }
 

@@ -20,12 +20,19 @@ var (
 	smtpSessions    = desc("smtp_sessions_total", "SMTP connections that said EHLO or HELO.")
 	smtpReceived    = desc("smtp_received_messages_total", "Messages answered 250.")
 	smtpBytes       = desc("smtp_received_bytes_total", "Bytes of messages answered 250.")
+	smtpDiscarded   = desc("smtp_discarded_messages_total", "Messages answered 250 and not kept, as a milter wanted.")
 	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
 	smtpAuth        = desc("smtp_auth_total", "Authentications by result: ok, denied, away (nobody could tell), limited (too many failed before).", "result")
 	smtpCert        = desc("smtp_certificate_expiry_seconds", "Time left until an SMTP certificate ends, by its file.", "file")
 	smtpLimited     = desc("smtp_limited_total", "Refusals that enforce a limit, by its setting; see docs/smtp.md.", "limit")
 	smtpProxyErrors = desc("smtp_proxy_errors_total", "Connections of proxies that were closed for want of a PROXY header that can be read.")
 	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
+
+	milterVerdicts    = desc("milter_verdicts_total", "What milters decided; failed: they were away, late, or said what cannot be.", "milter", "verdict")
+	milterMessages    = desc("milter_messages_total", "Messages that a milter has decided about.", "milter")
+	milterSeconds     = desc("milter_seconds_total", "Time waited for a milter over these messages.", "milter")
+	milterAway        = desc("milter_away", "1 if a milter is away.", "milter")
+	milterConnections = desc("milter_connections", "Connections to a milter.", "milter")
 
 	deliveries = desc("delivery_recipients_total", "Recipients by the result of an attempt.", "result")
 	duplicates = desc("duplicates_suppressed_total", "Deliveries that the mailbox had already.")
@@ -72,6 +79,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	c.smtp(ch, count, gauge)
+	c.milters(count, gauge)
 	d := c.m.deliverer.Status().Counts
 	for result, n := range map[string]uint64{"delivered": d.Delivered, "relayed": d.Relayed, "deferred": d.Deferred, "failed": d.Failed, "expired": d.Expired} {
 		count(deliveries, float64(n), result)
@@ -111,6 +119,23 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(contentMended, float64(f.Repaired))
 }
 
+func (c collector) milters(count, gauge func(*prometheus.Desc, float64, ...string)) {
+	for _, f := range c.m.milters {
+		s := f.State()
+		for verdict, n := range s.Verdicts {
+			count(milterVerdicts, float64(n), s.Name, verdict)
+		}
+		count(milterMessages, float64(s.Messages), s.Name)
+		count(milterSeconds, s.Took.Seconds(), s.Name)
+		away := 0.0
+		if s.Away {
+			away = 1
+		}
+		gauge(milterAway, away, s.Name)
+		gauge(milterConnections, float64(s.Open), s.Name)
+	}
+}
+
 func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*prometheus.Desc, float64, ...string)) {
 	s := c.m.smtp.Counts()
 	gauge(smtpOpen, float64(s.Open))
@@ -118,6 +143,7 @@ func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*promethe
 	count(smtpSessions, float64(s.Sessions))
 	count(smtpReceived, float64(s.Received))
 	count(smtpBytes, float64(s.Bytes))
+	count(smtpDiscarded, float64(s.Discarded))
 	for r, n := range s.Rejects {
 		count(smtpRejects, float64(n), r.Stage, strconv.Itoa(r.Code))
 	}
