@@ -52,6 +52,14 @@ func (c *Config) remedy(err error) error {
 }
 
 func (m *Member) openStores() error {
+	// Mail and addresses are nobody else's: what makes files below leaves them
+	// readable, and whoever packages this may have made the data directory so.
+	for _, dir := range []string{dirState, dirContent, dirLog} {
+		path := m.cfg.path(dir)
+		if err := errors.Join(os.MkdirAll(path, 0o700), os.Chmod(path, 0o700)); err != nil {
+			return fmt.Errorf("make %s private: %w", path, err)
+		}
+	}
 	if err := m.openTables(vfs.Default); err != nil {
 		return err
 	}

@@ -90,13 +90,16 @@ func (s *Server) ready() error {
 	return s.cfg.Gate.Ready()
 }
 
+// commandMax is how much of a refused command is logged, in bytes.
+const commandMax = 512
+
 // refused is told of every reply from 400 up, ours and go-smtp's.
 func (s *Server) refused(c *wire.Conn, stage string, code int, line string) {
 	s.stats.refused(stage, code)
 	if e, ok := reply.Find(line); ok && e.Limit != "" {
 		s.stats.limit(e.Limit)
 	}
-	args := []any{"stage", stage, "reply", line, "command", c.Command()}
+	args := []any{"stage", stage, "reply", line, "command", clean(c.Command(), commandMax)}
 	if cl := clientOf(c); cl != nil {
 		args = append(args, "session", cl.session, "remote", cl.address, "sender", cl.sender)
 	}
