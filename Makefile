@@ -6,7 +6,7 @@ RACE = ./cluster/... ./store/... ./smtpd/... ./deliver/... ./admin/... ./member/
 FUZZTIME ?= 30s
 E2E = ./internal/e2e/...
 
-.PHONY: build test race lint e2e bench microbench fuzz demo sim soak ci
+.PHONY: build test race lint e2e bench microbench fuzz audit demo sim soak ci
 
 build:
 	go build -o bin/mailraft ./cmd/mailraft
@@ -53,6 +53,11 @@ fuzz:
 			go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$f")" </dev/null; \
 		done; \
 	done
+
+# What needs the network: sums of all modules, known vulnerabilities in what is called.
+audit:
+	go mod verify
+	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 demo:
 	go run ./cmd/mailraft demo
