@@ -24,6 +24,7 @@ const (
 	StateReady     = "ready"               // an attempt is due
 	StateDeferred  = "deferred"            // tried, and waiting for the next attempt
 	StateSuspended = "suspended"           // by an operator, or by a filter (quarantine)
+	StatePoison    = "poison"              // its handling broke something twice, and it waits for an operator
 	StateWaiting   = "waiting-for-content" // its owner is down and nobody up has the content
 	StateExpanding = "expanding"           // a large group is being expanded
 	StateSafetyNet = "safety-net"          // every recipient is finished
@@ -35,10 +36,10 @@ const (
 )
 
 var (
-	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StateWaiting, StateExpanding, StateSafetyNet}
+	messageStates   = []string{StateReady, StateDeferred, StateSuspended, StatePoison, StateWaiting, StateExpanding, StateSafetyNet}
 	umbrellaStates  = []string{"active", "all"}
 	lackStates      = []string{StateNoShadow, StateFewer, StateLost}
-	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered"}
+	recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered", "redirected"}
 )
 
 // States are the words that the filter "state" knows.

@@ -124,6 +124,9 @@ func (v *verdict) member(m *MemberStatus, now mail.Time) {
 }
 
 func (v *verdict) queue(q *QueueTotals, protected bool) {
+	if q.Poison > 0 {
+		v.say(Degraded, "%d messages are set aside as poison: mailraft message list --state poison", q.Poison)
+	}
 	if q.Waiting > 0 {
 		v.say(Degraded, "%d messages wait for content that no member who is up has", q.Waiting)
 	}

@@ -43,6 +43,11 @@ type MessageDetail struct {
 	User        string         `json:"user,omitempty"`   // that it authenticated as
 	Helo        string         `json:"helo,omitempty"`
 	Session     string         `json:"session,omitempty"`
+	EnvelopeID  string         `json:"envelope_id,omitempty"` // ENVID
+	Return      string         `json:"return,omitempty"`      // RET
+	EightBit    bool           `json:"eight_bit,omitempty"`
+	UTF8        bool           `json:"smtputf8,omitempty"`
+	Poison      *fsm.Poison    `json:"poison,omitempty"`         // set aside: since when and why
 	Quarantine  string         `json:"quarantine,omitempty"`     // a filter had it set aside, and why
 	Changes     int            `json:"header_changes,omitempty"` // fields of its header that filters added, changed or removed
 	Envelope    []string       `json:"envelope_recipients"`
@@ -66,6 +71,9 @@ type Recipient struct {
 	Remote      string      `json:"remote,omitempty"`
 	Copy        string      `json:"copy,omitempty"`
 	Activation  uint64      `json:"activation,omitempty"`
+	Notify      string      `json:"notify,omitempty"`             // NOTIFY, as it holds for this recipient
+	ORCPT       string      `json:"original_recipient,omitempty"` // ORCPT, with its type
+	To          string      `json:"redirected_to,omitempty"`
 }
 
 // Event is one line of the history of a message.
@@ -123,6 +131,8 @@ func stateOf(m *fsm.Message, now mail.Time) string {
 		return StateSafetyNet
 	case m.WaitsForContent():
 		return StateWaiting
+	case m.Poison != nil:
+		return StatePoison
 	case m.Suspended:
 		return StateSuspended
 	case m.Expanding || m.Held:
@@ -159,6 +169,9 @@ func viewMessage(m *fsm.Message, n names, now mail.Time) Message {
 			v.Reason = r.Reply.String()
 		}
 	}
+	if m.Poison != nil {
+		v.Reason = "poison: " + m.Poison.Text
+	}
 	if m.Quarantine != "" {
 		v.Reason = "quarantine: " + m.Quarantine
 	}
@@ -173,6 +186,7 @@ func viewDetail(v *fsm.View, m *fsm.Message, n names) *MessageDetail {
 		Recipients: []Recipient{}, Events: viewEvents(m, n),
 	}
 	d.Quarantine, d.Changes = m.Quarantine, m.Overlay.Changes()
+	d.EnvelopeID, d.Return, d.EightBit, d.UTF8, d.Poison = m.Envelope.EnvelopeID, m.Envelope.Return.String(), m.Envelope.EightBit, m.Envelope.UTF8, m.Poison
 	for x := range v.Resubmissions(m.ID) {
 		d.Resubmitted = append(d.Resubmitted, x.ID)
 	}
@@ -182,9 +196,17 @@ func viewDetail(v *fsm.View, m *fsm.Message, n names) *MessageDetail {
 			Address: r.Address, Original: r.Original, Via: r.Via, Destination: r.Destination(),
 			State: r.State.String(), Attempts: r.Attempts, NextAttempt: r.Next, Done: r.Done,
 			Reply: r.Reply, Remote: r.Remote, Copy: r.Copy, Activation: r.Activation,
+			Notify: m.Asked(r).Notify.String(), ORCPT: m.Asked(r).Original, To: redirectedTo(m, r),
 		})
 	}
 	return d
+}
+
+func redirectedTo(m *fsm.Message, r *fsm.Recipient) string {
+	if r.To < 1 || r.To > len(m.Recipients) {
+		return ""
+	}
+	return m.Recipients[r.To-1].Address + " in " + m.Recipients[r.To-1].Destination()
 }
 
 func viewEvents(m *fsm.Message, n names) []Event {

@@ -93,7 +93,7 @@ func (s *Server) getContent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	top := m.Trace.Received(m.ID, m.Accepted, m.Envelope.Recipients)
+	top := m.Top()
 	o := m.Overlay
 	if flag(r.URL.Query(), "raw") {
 		top, o = nil, nil
@@ -136,79 +136,6 @@ func (s *Server) track(r *http.Request, v *fsm.View, as As) (iter.Seq[Event], er
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return int(a.Time - b.Time) })
 	return slices.Values(events), nil
-}
-
-// MessageOrder is the body of POST /v1/messages/{retry,delete,suspend,resume};
-// the filter is in the query. Without ids and filter All must be said.
-type MessageOrder struct {
-	Order
-	All bool      `json:"all,omitempty"`
-	IDs []mail.ID `json:"ids,omitempty"`
-}
-
-// idsPerEntry bounds the rows that one entry of the log changes.
-const idsPerEntry = 500
-
-func (s *Server) changeMessages(r *http.Request, v *fsm.View, body MessageOrder) (p plan, err error) {
-	op := r.PathValue("op")
-	if !slices.Contains([]string{"retry", "delete", "suspend", "resume"}, op) {
-		return p, missing("messages know no %q", op)
-	}
-	f, err := ParseFilter(r.URL.Query())
-	if err != nil {
-		return p, err
-	}
-	f.ids = append(f.ids, body.IDs...)
-	if err := checkSelection(f.given || len(f.ids) > 0, body.All); err != nil {
-		return p, err
-	}
-	if err := missingID(v, &f); err != nil {
-		return p, err
-	}
-	limit, _ := limitOf(r.URL.Query())
-	var ids []mail.ID
-	for m := range selected(v, &f, namesOf(v), v.Tables.Applied().Time) {
-		if len(ids) == limit {
-			break
-		}
-		item := ChangeItem{Kind: "message", Name: m.ID.String(), Action: op}
-		if reason := idle(m, op); reason != "" {
-			item.Action, item.Reason = "skip", reason
-		} else {
-			ids = append(ids, m.ID)
-		}
-		if item.changed() || len(f.ids) > 0 {
-			p.add(item)
-		}
-	}
-	for batch := range slices.Chunk(ids, idsPerEntry) {
-		p.steps = append(p.steps, step{fsm.KindMessage, fsm.MessageChange{Op: op, IDs: batch, Reason: body.Reason, By: body.By}})
-	}
-	return p, nil
-}
-
-// checkSelection: everything must be spelt out, and not together with less.
-func checkSelection(given, all bool) error {
-	switch {
-	case !given && !all:
-		return malformed("say which: by id, by a filter, or --all")
-	case given && all:
-		return malformed("--all and a selection contradict each other")
-	}
-	return nil
-}
-
-// idle says why op would do nothing to the message.
-func idle(m *fsm.Message, op string) string {
-	switch {
-	case !m.Active():
-		return "finished at " + m.Finished.String()
-	case op == "suspend" && m.Suspended:
-		return "suspended already"
-	case op == "resume" && !m.Suspended:
-		return "not suspended"
-	}
-	return ""
 }
 
 // word cuts a text to what fits in a line of a table.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"net/http"
@@ -164,7 +165,7 @@ func (s *Server) summarize(r *http.Request, v *fsm.View, as As) (iter.Seq[Group]
 	return slices.Values(list), nil
 }
 
-// QueueOrder is the body of POST /v1/queues/{suspend,resume}. A key is
+// QueueOrder is the body of POST /v1/queues/{suspend,resume,retry}. A key is
 // "db/NAME", "resubmit/NAME", "relay/NEXTHOP", or the name of a database, which
 // is that of both its queues: what suspends "db/NAME" holds back resubmissions,
 // too.
@@ -176,11 +177,14 @@ type QueueOrder struct {
 
 func (s *Server) changeQueues(r *http.Request, v *fsm.View, body QueueOrder) (p plan, err error) {
 	op := r.PathValue("op")
-	if op != "suspend" && op != "resume" {
+	if op != "suspend" && op != "resume" && op != "retry" {
 		return p, missing("queues know no %q", op)
 	}
 	if err := checkSelection(len(body.Keys) > 0, body.All); err != nil {
 		return p, err
+	}
+	if op == "retry" {
+		return retryQueues(v, body)
 	}
 	standing := map[string]bool{}
 	for sp := range v.Suspensions() {
@@ -205,6 +209,39 @@ func (s *Server) changeQueues(r *http.Request, v *fsm.View, body QueueOrder) (p 
 				fsm.QueueChange{Key: k, Suspend: op == "suspend", Reason: body.Reason, By: body.By}})
 		}
 		p.add(item)
+	}
+	return p, nil
+}
+
+// retryQueues has all that waits for destinations tried now, by its owners. A
+// destination that does not answer is probed once a minute at most, as always.
+func retryQueues(v *fsm.View, body QueueOrder) (p plan, err error) {
+	waiting := map[string][]mail.ID{}
+	for m := range v.Members() {
+		for key := range v.Destinations(m.ID) {
+			for w := range v.Due(m.ID, key) {
+				if key != fsm.NoticeQueue && w.Next > v.Tables.Applied().Time {
+					waiting[key] = append(waiting[key], w.ID)
+				}
+			}
+		}
+	}
+	keys := body.Keys
+	if body.All {
+		keys = slices.Sorted(maps.Keys(waiting))
+	}
+	for _, k := range keys {
+		if k, err = queueKey(v, k); err != nil {
+			return p, err
+		}
+		item := ChangeItem{Kind: "queue", Name: k, Action: "retry", To: fmt.Sprintf("%d messages", len(waiting[k]))}
+		if len(waiting[k]) == 0 {
+			item.Action, item.To, item.Reason = "skip", "", "nothing waits for another attempt there"
+		}
+		p.add(item)
+		for batch := range slices.Chunk(waiting[k], idsPerEntry) {
+			p.steps = append(p.steps, step{fsm.KindMessage, fsm.MessageChange{Op: "retry", IDs: batch, Queue: k, Reason: body.Reason, By: body.By}})
+		}
 	}
 	return p, nil
 }

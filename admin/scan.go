@@ -78,6 +78,8 @@ func (q *queueScan) add(m *fsm.Message) {
 		q.total.Deferred++
 	case state == StateWaiting:
 		q.total.Waiting++
+	case state == StatePoison:
+		q.total.Poison++
 	}
 	if m.Shadow == 0 {
 		q.total.NoShadow++

@@ -196,6 +196,7 @@ type QueueTotals struct {
 	Bytes     int64     `json:"bytes"`
 	Deferred  int       `json:"deferred"`
 	Waiting   int       `json:"waiting_for_content"`
+	Poison    int       `json:"poison"` // set aside: they wait for an operator
 	NoShadow  int       `json:"without_shadow"`
 	Fewer     int       `json:"fewer_copies"` // content on fewer members than a majority, or not known to be
 	Oldest    mail.Time `json:"oldest,omitzero"`

@@ -21,6 +21,7 @@ var errLease = errors.New("no lease")
 // given back as soon as the transport has answered.
 func (d *Deliverer) run(f *flight) {
 	j := f.job
+	defer d.inHand(j)()
 	if len(j.Tell) > 0 {
 		d.tell(f)
 		return
@@ -95,7 +96,7 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.Logger.Error("delivery failed in an unexpected way", "id", j.ID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			answers = same(j, *mail.Replyf(451, "4.3.0", "internal error"))
+			answers = fault(same(j, *mail.Replyf(451, "4.3.0", "internal error: %s", cut(mail.Reply{Text: fmt.Sprint(r)}).Text)))
 		}
 	}()
 	if j.Destination.Addr == "" {
@@ -106,15 +107,49 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 	if t == nil {
 		return same(j, *mail.Replyf(451, "4.3.5", "no way to deliver to %s", j.Destination.Addr))
 	}
+	damaged := false
 	a := &Attempt{
 		Job:   *j,
-		Open:  func() (io.ReadSeekCloser, error) { return d.message(j) },
+		Open:  func() (io.ReadSeekCloser, error) { return d.watched(j, &damaged) },
 		Final: func() error { return d.final(f) },
 		Last:  d.Now() >= j.Expires,
 	}
 	answers = t.Deliver(f.ctx, a)
 	if len(answers) != len(j.Recipients) {
-		return same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients)))
+		return fault(same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients))))
+	}
+	if damaged {
+		fault(answers)
+	}
+	return answers
+}
+
+// watched is the message, which tells if its content turns out to be damaged
+// and no other member could mend it.
+func (d *Deliverer) watched(j *Job, damaged *bool) (io.ReadSeekCloser, error) {
+	r, err := d.message(j)
+	if err != nil {
+		*damaged = *damaged || errors.Is(err, ErrDamaged)
+		return nil, err
+	}
+	return &watched{r, damaged}, nil
+}
+
+type watched struct {
+	io.ReadSeekCloser
+	damaged *bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadSeekCloser.Read(p)
+	*w.damaged = *w.damaged || errors.Is(err, ErrDamaged)
+	return n, err
+}
+
+// fault marks answers that are a fault of ours.
+func fault(answers []Answer) []Answer {
+	for i := range answers {
+		answers[i].Fault = true
 	}
 	return answers
 }
@@ -207,11 +242,11 @@ func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, too
 			o.Result = mail.Relayed
 		case a.Reply.Permanent():
 			o.Result = mail.Failed
-		case now >= j.Expires:
+		case now >= j.Expires && !a.Fault: // what we broke is nobody's to give up
 			o.Result = mail.Expired
 			o.Reply = cut(mail.Reply{Code: a.Reply.Code, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + a.Reply.String()})
 		default:
-			o.Result = mail.Deferred
+			o.Result, o.Fault = mail.Deferred, a.Fault
 			o.Next = now.Add(Next(r.Attempts+1, now.Sub(j.Accepted), j.ID))
 			if a.Down && until > now {
 				o.Next = until
@@ -238,7 +273,7 @@ func postpone(j *Job, report *mail.Report, now mail.Time, err error) {
 		if o.Result != mail.Failed && o.Result != mail.Expired {
 			continue
 		}
-		o.Result = mail.Deferred
+		o.Result, o.Fault = mail.Deferred, errors.Is(err, errUnwritten)
 		o.Reply = cut(*mail.Replyf(451, "4.3.0", "the sender cannot be told yet (%v) that: %s", err, o.Reply.String()))
 		o.Next = now.Add(Next(attempts[o.Recipient]+1, now.Sub(j.Accepted), j.ID))
 	}

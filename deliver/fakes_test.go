@@ -35,6 +35,7 @@ type world struct {
 	deaf     bool                 // reports are accepted and change nothing
 	report   func([]mail.Report) error
 	upload   error
+	damaged  bool // the content
 	deliver  func(context.Context, *Attempt) []Answer
 	seq      uint64
 }
@@ -237,6 +238,9 @@ type stored struct{ *bytes.Reader }
 func (stored) Close() error { return nil }
 
 func (w *world) Open(mail.ContentID) (io.ReadSeekCloser, error) {
+	if w.damaged {
+		return nil, fmt.Errorf("open: %w", ErrDamaged)
+	}
 	return stored{bytes.NewReader([]byte("Subject: hello\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n"))}, nil
 }
 

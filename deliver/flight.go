@@ -24,8 +24,9 @@ type jobKey struct {
 type flight struct {
 	job      *Job
 	circuit  *circuit
-	round    int    // of the circuit
-	lease    uint64 // run of the lease
+	round    int       // of the circuit
+	lease    uint64    // run of the lease
+	since    mail.Time // begun then
 	ctx      context.Context
 	cancel   context.CancelFunc
 	answered bool // the transport has; mu

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"mailraft/mail"
@@ -24,6 +25,7 @@ type Recipient struct {
 	Original string     // as given in the envelope
 	Attempts int        // attempts so far
 	Asked    mail.Asked // what its sender wants to be told, and wrote (RFC 3461)
+	After    []int      // recipients in whose place it is: not while one of them is being delivered
 	Refused  mail.Reply // set when the recipient did not resolve: failed without an attempt
 }
 
@@ -56,6 +58,7 @@ type Job struct {
 	Tell        []Telling // nothing is delivered: the sender is owed a report of this
 	Bounce      bool      // the message is a report itself: never a report about it
 	Quiet       bool      // a resubmission: no report
+	Suspect     bool      // a process died with it in hand, or its handling failed by a fault of ours: alone among its like
 	Origin      mail.ID   // of a resubmission: the message as it was accepted
 	Header      []byte    // extra header fields, whole lines with CRLF, laid over the content
 	All         []string  // envelope recipients, for the "for" clause of Received
@@ -88,6 +91,9 @@ type Queue interface {
 	Current(Destination) bool
 }
 
+// ErrDamaged reports stored content that is damaged wherever it lies.
+var ErrDamaged = errors.New("stored content is damaged")
+
 // Source reads stored content; it never returns damaged bytes without an error.
 type Source interface {
 	Open(id mail.ContentID) (io.ReadSeekCloser, error)
@@ -104,6 +110,12 @@ type Reporter interface {
 // Uploader stores new content on a majority, for reports to senders.
 type Uploader interface {
 	Upload(ctx context.Context, r io.Reader) (mail.Content, []mail.MemberID, error)
+}
+
+// Hand keeps what is being delivered where a process that dies leaves it to be
+// found. It is told before anything is done with a message, and after all.
+type Hand interface {
+	Take(id mail.ID, suspect bool) (done func())
 }
 
 // Lease tells whether this member may deliver at this moment.
@@ -134,6 +146,7 @@ type Answer struct {
 	Remote    string     // who answered: host and address, or the Maildir
 	Duplicate bool       // taken, but the mailbox had it already
 	Uncertain bool       // it may have been taken: everything was sent, and no answer came
+	Fault     bool       // not the peer's doing nor the network's: handling this message broke something of ours
 	Passed    bool       // taken by a server that tells the sender of the success himself
 	Down      bool       // the destination as a whole could not be used, not only for this message
 	// Busy, with Down: the server takes no further connection for now. Alone:

@@ -34,6 +34,7 @@ type Config struct {
 	Reporter   Reporter
 	Uploader   Uploader
 	Lease      Lease
+	Hand       Hand                 // nil: nothing is kept
 	Transports map[string]Transport // by the scheme of the address: "lmtp", "smtp", "maildir"
 	Now        func() mail.Time
 	Running    int  // deliveries at once; 0 = 100
@@ -181,7 +182,7 @@ func (d *Deliverer) sleep(now, next mail.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	until := now.Add(timerMax)
-	for _, t := range []mail.Time{next, d.past.next(now)} {
+	for _, t := range []mail.Time{next, d.past.next(now), d.nextSuspect(now)} {
 		if t > now && t < until {
 			until = t
 		}
@@ -250,10 +251,11 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	}
 	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients)+len(j.Tell) == 0 ||
 		!d.fits(j, d.class(j.Destination)) || d.roomLocked(j.Destination, now) <= 0 ||
+		d.busy(j) || d.suspects(j) ||
 		d.past.hold(k, j.indices(), j.Destination.Activation, now) {
 		return false
 	}
-	f := &flight{job: j, lease: run, begun: time.Now()}
+	f := &flight{job: j, lease: run, begun: time.Now(), since: now}
 	d.places.enter(d.class(j.Destination), f)
 	f.circuit = d.circuit(j.Destination)
 	f.round = f.circuit.round

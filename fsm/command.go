@@ -159,10 +159,15 @@ type QueueChange struct {
 
 // MessageChange is what an operator does to messages.
 type MessageChange struct {
-	Op     string    `cbor:"1,keyasint"` // retry, delete, suspend, resume
+	Op     string    `cbor:"1,keyasint"` // retry, delete, suspend, resume, bounce, redirect
 	IDs    []mail.ID `cbor:"2,keyasint"`
 	Reason string    `cbor:"3,keyasint,omitempty"`
 	By     string    `cbor:"4,keyasint,omitempty"`
+	// Redirect: whose mailbox is in this database now, or to this address.
+	Database string `cbor:"5,keyasint,omitempty"`
+	To       string `cbor:"6,keyasint,omitempty"`
+	// Retry: only who waits for this destination; empty is any.
+	Queue string `cbor:"7,keyasint,omitempty"`
 }
 
 // Mark asks every member for the hash of its state at this entry.

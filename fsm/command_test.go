@@ -18,6 +18,13 @@ var commands map[string]func(*script, args) string
 func init() {
 	commands = map[string]func(*script, args) string{
 		// Entries of the log, in the order of their kinds.
+		"crashes": func(s *script, a args) string {
+			c := Crashes{Member: s.member(a.word(0)), Starts: uint64(s.int(a.word(1))), IDs: s.idList(a.words[2:])}
+			if last := a.get("last", ""); last != "" {
+				c.Last = s.id(last)
+			}
+			return s.apply(KindCrashes, c)
+		},
 		"delays":        func(s *script, a args) string { return s.apply(KindDelays, Delays{IDs: s.idList(a.words)}) },
 		"tell":          (*script).tell,
 		"term-start":    (*script).termStart,
@@ -324,6 +331,7 @@ func (s *script) outcome(i int, text string) mail.Outcome {
 	if ok {
 		o.Next = s.now.Add(s.span(next))
 	}
+	text, o.Fault = strings.CutSuffix(text, "#")
 	o.Result, ok = results[text]
 	if !ok {
 		s.fail("there is no result %q", text)
@@ -603,7 +611,8 @@ func (s *script) queue(a args) string {
 }
 
 func (s *script) message(a args) string {
-	return s.apply(KindMessage, MessageChange{Op: a.word(0), IDs: s.idList(a.words[1:]), Reason: a.get("reason", ""), By: a.get("by", "")})
+	return s.apply(KindMessage, MessageChange{Op: a.word(0), IDs: s.idList(a.words[1:]), Reason: a.get("reason", ""), By: a.get("by", ""),
+		Database: a.get("database", ""), To: a.get("to", ""), Queue: a.get("queue", "")})
 }
 
 // mark compares the hash that the machine computes with that of its tables.

@@ -302,9 +302,13 @@ func (t *tx) databaseUser(name string) string {
 	return ""
 }
 
-// mailWaits reports whether some member has mail for the database: nobody
-// would deliver it, nor give it up, once the database is gone.
+// mailWaits reports whether some member has mail for the database, due or held
+// back: nobody would deliver it, nor give it up, once the database is gone. A
+// group that is being expanded leads to mailboxes, which have a database.
 func (t *tx) mailWaits(name string) bool {
+	if t.any(tab(tabParked).str("db/"+name)) || t.any(tab(tabParked).str("resubmit/"+name)) {
+		return true
+	}
 	for m := range t.Members() {
 		for _, queue := range []string{"db/", "resubmit/"} {
 			for range t.Due(m.ID, queue+name) {

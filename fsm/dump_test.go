@@ -69,7 +69,7 @@ func (s *script) line(m *Message) string {
 		set  bool
 	}{{"acked", m.Acked}, {"marked", m.Marked}, {"waiting", m.Waiting}, {"given-up", m.GivenUp}, {"suspended", m.Suspended}, {fmt.Sprintf("quarantine=%q", m.Quarantine), m.Quarantine != ""}, {"overlay=" + overlay(m), m.Overlay != nil}, {"held", m.Held},
 		{"expanding", m.Expanding}, {"primary-end=" + clock(m.PrimaryEnd), m.PrimaryEnd != 0},
-		{fmt.Sprintf("owes-expanded=%v", m.Expanded), len(m.Expanded) > 0}, {fmt.Sprintf("request=%d", m.Request), m.Request != 0}, {"lost-by=" + name(m.LostBy), m.LostBy != 0}, {fmt.Sprintf("pinned=%d", m.Pinned), m.Pinned != 0},
+		{fmt.Sprintf("faults=%d", m.Faults), m.Faults > 0}, {"poison", m.Poison != nil}, {fmt.Sprintf("owes-expanded=%v", m.Expanded), len(m.Expanded) > 0}, {fmt.Sprintf("request=%d", m.Request), m.Request != 0}, {"lost-by=" + name(m.LostBy), m.LostBy != 0}, {fmt.Sprintf("pinned=%d", m.Pinned), m.Pinned != 0},
 		{"recategorized", m.Recategorized}, {"of=" + s.names[m.Origin], !m.Origin.IsZero()}, {"piece-of=" + s.names[m.Parent], !m.Parent.IsZero()}} {
 		if f.set {
 			out += " " + f.word

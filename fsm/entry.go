@@ -53,6 +53,7 @@ const (
 	KindAdvance       Kind = 51 // Advance: one piece of a resubmit request
 	KindRequestChange Kind = 52 // RequestChange: suspend, resume, cancel
 	KindDelays        Kind = 55 // Delays: senders are owed a word about messages that wait
+	KindCrashes       Kind = 56 // Crashes: a process died with these messages in hand
 	KindNextHop       Kind = 60 // NextHops: how mail is handed over at addresses
 	KindRefound       Kind = 61 // Refound: another boundary is made of a backup
 	kindSkippable     Kind = 0x80

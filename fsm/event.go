@@ -31,6 +31,9 @@ const (
 	EventStale      EventKind = 17 // DELIVERSTALE: delivered to a copy that is not active any more
 	EventHolder     EventKind = 32 // HOLDER: a Safety Net entry of it has a new holder
 
+	EventRedirected EventKind = 54 // REDIRECT: an operator had it delivered elsewhere
+	EventPoison     EventKind = 55 // POISONMESSAGE: its handling broke something twice, and it is set aside
+
 	EventResubmit      EventKind = 48 // RESUBMIT: made from the Safety Net, for a request
 	EventResubmitDefer EventKind = 49 // RESUBMITDEFER
 	EventResubmitFail  EventKind = 50 // RESUBMITFAIL: given up, and nobody is told
@@ -44,6 +47,7 @@ var eventNames = map[EventKind]string{
 	EventExpand: "EXPAND", EventSend: "SEND", EventDeliver: "DELIVER", EventDuplicate: "DUPLICATEDELIVER",
 	EventDefer: "DEFER", EventFail: "FAIL", EventDSN: "DSN", EventDiscard: "HADISCARD", EventExpire: "EXPIRE",
 	EventTakeover: "TAKEOVER", EventUnshadowed: "HAREDIRECTFAIL", EventAdmin: "ADMIN", EventStale: "DELIVERSTALE", EventHolder: "HOLDER",
+	EventRedirected: "REDIRECT", EventPoison: "POISONMESSAGE",
 	EventResubmit: "RESUBMIT", EventResubmitDefer: "RESUBMITDEFER", EventResubmitFail: "RESUBMITFAIL",
 	EventFilter: "AGENTINFO", EventQuarantine: "QUARANTINE",
 }

@@ -87,6 +87,9 @@ func (t *tx) release(parent *Message) bool {
 			if parent.Deleted != nil {
 				t.deletePending(p.Message, parent.Deleted)
 			}
+			if parent.Returned != nil {
+				t.bounce(p.Message, parent.Returned)
+			}
 			t.finish(p.Message)
 			t.save(p)
 		}

@@ -87,6 +87,7 @@ var golden = map[Kind]struct {
 	KindContentLost:   {"content-lost", ContentLost{IDs: []mail.ID{goldenID}, Found: m2, By: "op", Reason: "fire"}},
 	KindCA:            {"ca", CAChange{Op: CARotate, Pin: "new", CA: []byte{1}, CAKey: []byte{2}, WasPin: "old", Now: true, By: "op", Reason: "stolen"}},
 	KindDelays:        {"delays", Delays{IDs: []mail.ID{goldenID}}},
+	KindCrashes:       {"crashes", Crashes{Member: m2, Starts: 7, IDs: []mail.ID{goldenID}, Last: goldenID}},
 	KindRefound:       {"refound", Refound{Boundary: "b2", Name: "other", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember, Index: 4700, By: "op", Reason: "fire"}},
 	KindMark:          {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
@@ -107,6 +108,9 @@ var grown = []struct {
 		Trace:    mail.Trace{Address: "192.0.2.1", By: "m1.example", Protocol: "ESMTPSA", User: "s@example.org"}}}},
 	{KindReport, "report-told", Report{Member: m1, Reports: []mail.Report{{ID: goldenID, Notice: &goldenSub, Told: []mail.Told{{Recipient: 3, Event: mail.NotifyDelay}, {Recipient: 1}},
 		Outcomes: []mail.Outcome{{Recipient: 1, Result: mail.Relayed, Passed: true}}}}}},
+	{KindMessage, "message-redirect", MessageChange{Op: "redirect", IDs: []mail.ID{goldenID}, Reason: "moved", By: "op", Database: "DB2", To: "b@example.test"}},
+	{KindMessage, "message-retry-queue", MessageChange{Op: "retry", IDs: []mail.ID{goldenID}, Queue: "db/DB1"}},
+	{KindReport, "report-fault", Report{Member: m1, Reports: []mail.Report{{ID: goldenID, Outcomes: []mail.Outcome{{Result: mail.Deferred, Fault: true}}}}}},
 	{KindAccept, "accept-dsn", Accept{Submission: goldenAsks()}},
 }
 

@@ -123,7 +123,7 @@ func checkOwner(m *Message, members map[mail.MemberID]Member, bad func(string, .
 		bad("%s: its owner %s is down, the takeover is over, and it does not wait", m.ID, m.Primary)
 	case m.Active() && m.Shadow != 0 && !shadow.Up && shadow.Phase == PhaseDone:
 		bad("%s: its shadow server %s is down, and the takeover is over", m.ID, m.Shadow)
-	case !m.Active() && (m.Waiting || m.Held || m.Suspended || m.Expanding || m.Marked):
+	case !m.Active() && (m.Waiting || m.Held || m.Suspended || m.Expanding || m.Marked || m.Poison != nil):
 		bad("%s: finished, and still waiting for something", m.ID)
 	case (owner.Drained != 0 || owner.Retired != 0 && !owner.Up && owner.Phase == PhaseDone),
 		shadowed && (shadow.Drained != 0 || shadow.Retired != 0 && !shadow.Up && shadow.Phase == PhaseDone):
@@ -211,6 +211,12 @@ func checkWork(t Tables, m *Message, bad func(string, ...any)) {
 		}
 		if r.State == Pending {
 			pending++
+		}
+		if r.Owes != 0 && m.silent() {
+			bad("%s: recipient %d: nobody is to be told, and %s is owed", m.ID, i, r.Owes)
+		}
+		if (r.To != 0) && (r.To < 0 || r.To > len(m.Recipients) || r.To == i+1) || r.State == Redirected && r.To == 0 {
+			bad("%s: recipient %d is %s, and %d is in its place", m.ID, i, r.State, r.To-1)
 		}
 	}
 	parent, _ := t.Message(m.Parent)

@@ -41,6 +41,7 @@ const (
 	tabRequest      = 'R' // number
 	tabRequestOpen  = 'A' // index: number: requests that are not ended
 	tabRequestEnded = 'E' // index: time, number: those that are
+	tabParked       = 'Z' // index: destination, id: active messages that are in no queue of due work for it
 	tabOrigin       = 'B' // index: origin, id: resubmissions
 	tabPinned       = 'P' // index: request, id: what is held for it beyond the hold time
 	tabLeft         = 'S' // request, member, database, delivery time, id, recipient: deliveries left until the member can serve
@@ -105,9 +106,7 @@ func (m *Message) indexes() []key {
 		if m.Held {
 			ks = append(ks, tab(tabChild).id(m.Parent).id(m.ID))
 		}
-		if !m.Held && !m.Suspended && !m.Expanding && !m.lacked() {
-			ks = append(ks, m.due()...)
-		}
+		ks = append(ks, m.due()...)
 	} else {
 		if m.Shadow != 0 && !m.Acked && m.PrimaryEnd == 0 {
 			ks = append(ks, tab(tabDiscard).mem(m.Shadow).id(m.ID))
@@ -125,7 +124,7 @@ func (m *Message) indexes() []key {
 	if m.Fields.MessageID != "" {
 		ks = append(ks, tab(tabMessageID).u64(messageIDHash(m.Fields.MessageID)).id(m.ID))
 	}
-	if m.owes() {
+	if m.owes() && m.Poison == nil {
 		ks = append(ks, tab(tabDue).mem(m.Primary).str(NoticeQueue).time(0).id(m.ID))
 	}
 	if m.Request != 0 {
@@ -145,7 +144,10 @@ func (m *Message) indexes() []key {
 }
 
 // due is one key per destination with somebody pending: the earliest attempt.
+// What is not to be tried has a key that says so. A bounce waits for nothing
+// but the end of what killed whoever tried it.
 func (m *Message) due() []key {
+	held := m.Held || m.Suspended || m.Expanding || m.lacked()
 	next := map[string]mail.Time{}
 	var ks []key
 	for i := range m.Recipients {
@@ -154,6 +156,10 @@ func (m *Message) due() []key {
 			continue
 		}
 		d := r.Destination()
+		if m.Poison != nil || held && !r.Returned {
+			ks = append(ks, tab(tabParked).str(d).id(m.ID))
+			continue
+		}
 		if t, ok := next[d]; !ok || r.Next < t {
 			next[d] = r.Next
 		}

@@ -1,10 +1,6 @@
 package fsm
 
-import (
-	"slices"
-
-	"mailraft/mail"
-)
+import "mailraft/mail"
 
 // destinationMax bounds the name of a destination, which becomes a key.
 const destinationMax = 1024
@@ -30,34 +26,40 @@ func (t *tx) queue(c QueueChange) Answer {
 	return Answer{Count: n}
 }
 
+// operations are what MessageChange can do to an active message; false: there
+// was nothing to do.
+var operations = map[string]func(*tx, *edit, MessageChange) bool{
+	"retry":    (*tx).retry,
+	"delete":   (*tx).remove,
+	"bounce":   (*tx).bounceAll,
+	"redirect": (*tx).redirect,
+	"suspend": func(_ *tx, e *edit, _ MessageChange) bool {
+		e.Suspended = true
+		return true
+	},
+	"resume": func(_ *tx, e *edit, _ MessageChange) bool {
+		e.Suspended, e.Quarantine = false, ""
+		e.trust()
+		return true
+	},
+}
+
 // message applies MessageChange. Finished messages are left as they are.
 func (t *tx) message(c MessageChange) Answer {
-	if !slices.Contains([]string{"retry", "suspend", "resume", "delete"}, c.Op) {
+	change, ok := operations[c.Op]
+	if !ok {
 		return refuse(501, "5.5.4", "messages know no %q", c.Op)
+	}
+	if c.Op == "redirect" {
+		if refusal := t.checkRedirect(c); refusal != nil {
+			return Answer{Refused: refusal}
+		}
 	}
 	n := 0
 	for _, id := range c.IDs {
 		e := t.open(id)
-		if e == nil || !e.Active() {
+		if e == nil || !e.Active() || !change(t, e, c) {
 			continue
-		}
-		switch c.Op {
-		case "retry":
-			for i := range e.Recipients {
-				if r := &e.Recipients[i]; r.State == Pending {
-					r.Next = t.now()
-				}
-			}
-		case "suspend":
-			e.Suspended = true
-		case "resume":
-			e.Suspended, e.Quarantine = false, ""
-		case "delete":
-			reply := mail.Replyf(550, "5.7.1", "deleted%s", by(c))
-			if e.Expanding {
-				e.Rest, e.Deleted = nil, reply // Expand deletes the pieces that are made already
-			}
-			t.deletePending(e.Message, reply)
 		}
 		e.note(Event{Kind: EventAdmin, At: t.now(), Text: c.Op + by(c)})
 		t.finish(e.Message)
@@ -65,6 +67,24 @@ func (t *tx) message(c MessageChange) Answer {
 		n++
 	}
 	return Answer{Count: n}
+}
+
+func (t *tx) retry(e *edit, c MessageChange) bool {
+	for i := range e.Recipients {
+		if r := &e.Recipients[i]; r.State == Pending && (c.Queue == "" || r.Destination() == c.Queue) {
+			r.Next = t.now()
+		}
+	}
+	return true
+}
+
+func (t *tx) remove(e *edit, c MessageChange) bool {
+	reply := mail.Replyf(550, "5.7.1", "deleted%s", by(c))
+	if e.Expanding {
+		e.Rest, e.Deleted = nil, reply // Expand deletes the pieces that are made already
+	}
+	t.deletePending(e.Message, reply)
+	return true
 }
 
 // deletePending retires what is not delivered, without a DSN.

@@ -20,6 +20,14 @@ func (m *Message) owes() bool {
 	return len(m.Expanded) > 0 || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return r.Owes != 0 })
 }
 
+// forgive drops what the sender is owed.
+func (m *Message) forgive() {
+	m.Expanded = nil
+	for i := range m.Recipients {
+		m.Recipients[i].Owes = 0
+	}
+}
+
 // oweExpansions notes the groups of whose expansion the sender wants to hear
 // (RFC 3461 §5.2.7.3 (c)).
 func (m *Message) oweExpansions(rest []directory.GroupRef) {

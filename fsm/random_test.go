@@ -125,7 +125,7 @@ func (w *world) report() Report {
 		for i := range n {
 			if i >= 4 || !w.chance(4) {
 				one.Outcomes = append(one.Outcomes, mail.Outcome{Recipient: i - w.rng.IntN(2)*w.rng.IntN(2), Result: result,
-					Activation: uint64(w.rng.IntN(8)), Next: w.now.Add(time.Duration(w.rng.IntN(100)-10) * time.Second), Passed: w.chance(4)})
+					Activation: uint64(w.rng.IntN(8)), Next: w.now.Add(time.Duration(w.rng.IntN(100)-10) * time.Second), Passed: w.chance(4), Fault: w.chance(3)})
 			}
 		}
 		if w.chance(2) {
@@ -200,7 +200,13 @@ func (w *world) step() {
 	case n < 88:
 		w.expandSome()
 	case n < 93:
-		w.do(KindMessage, MessageChange{Op: []string{"retry", "suspend", "resume", "resume", "delete"}[w.rng.IntN(5)], IDs: []mail.ID{w.id()}})
+		c := MessageChange{Op: []string{"retry", "suspend", "resume", "resume", "delete", "bounce", "redirect", "redirect"}[w.rng.IntN(8)], IDs: []mail.ID{w.id()}}
+		if w.chance(2) {
+			c.Database = []string{"DB1", "DB2"}[w.rng.IntN(2)]
+		} else {
+			c.To = []string{"a@example.test", "small@example.test", "x@elsewhere.example", "heir@example.test"}[w.rng.IntN(4)]
+		}
+		w.do(KindMessage, c)
 	case n < 96:
 		w.do(KindTick, Tick{Complete: []Complete{{Member: w.member(), Index: uint64(len(w.log)) - w.rng.Uint64N(4)}}})
 	default:
@@ -347,6 +353,7 @@ func (w *world) rare() {
 	case 6:
 		w.do(KindMark, Mark{})
 		w.do(KindConfigure, Configure{Set: map[string]string{"delay-notification-timeout": []string{"1m", ""}[w.rng.IntN(2)]}})
+		w.do(KindCrashes, Crashes{Member: w.member(), Starts: uint64(w.rng.IntN(9)), IDs: []mail.ID{w.id(), w.id()}, Last: w.id()})
 		w.do(KindDelays, Delays{IDs: []mail.ID{w.id(), w.id(), w.id(), w.id()}})
 	}
 }
@@ -499,7 +506,7 @@ func (w *world) promises() {
 		for i := range m.Recipients {
 			k, now := fmt.Sprint(m.ID, i), m.Recipients[i].State.String()
 			switch was := w.settled[k]; was {
-			case "", "pending", "failed", "expired", "deleted", "undelivered", now: // delivered is the last word
+			case "", "pending", "failed", "expired", "deleted", "undelivered", "redirected", now: // delivered is the last word
 			default:
 				w.t.Fatalf("entry %d: %s recipient %d was %s, and is %s", len(w.log), m.ID, i, was, now)
 			}

@@ -29,6 +29,9 @@ func (t *tx) reportOne(e *edit, r mail.Report, by mail.MemberID) *mail.Reply {
 	owner := ok && m.Up && e.Primary == by
 	var bounce admission
 	var refusal *mail.Reply
+	if owner {
+		t.judge(e.Message, r, by)
+	}
 	retires := owner && slices.ContainsFunc(r.Outcomes, func(o mail.Outcome) bool { return fails(e.Message, o) })
 	if retires {
 		bounce, refusal = t.admitFailures(e.Message, r)
@@ -78,7 +81,7 @@ func fails(m *Message, o mail.Outcome) bool {
 // message that is one, nor about a resubmission.
 func (t *tx) admitFailures(m *Message, r mail.Report) (a admission, refusal *mail.Reply) {
 	for _, o := range r.Outcomes {
-		if fails(m, o) && t.stale(m.Recipients[o.Recipient].Database, o) {
+		if fails(m, o) && !m.Recipients[o.Recipient].Returned && t.stale(m.Recipients[o.Recipient].Database, o) {
 			return a, mail.Replyf(451, "4.3.0", "said by a copy that is not the active one any more")
 		}
 	}
@@ -141,6 +144,7 @@ func (t *tx) delivered(m *Message, o mail.Outcome, by mail.MemberID) {
 	}
 	m.note(ev)
 	t.settle(r, o)
+	t.overtaken(m, r)
 	if !m.Active() { // a late word about a recipient that had been given up
 		m.Finished = t.now()
 	}
@@ -153,7 +157,7 @@ const deferMax = day
 // deferred applies an owner's Deferred outcome.
 func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 	r := &m.Recipients[o.Recipient]
-	if r.State != Pending {
+	if r.State != Pending || r.Returned {
 		return
 	}
 	kind := EventDefer
@@ -220,6 +224,7 @@ func (t *tx) finish(m *Message) {
 	}
 	m.Finished = t.now()
 	m.Held, m.Waiting, m.Suspended, m.Marked = false, false, false, false
+	m.trust()
 }
 
 // discard applies a shadow server's acknowledgement: its shadow messages move

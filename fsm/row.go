@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -48,6 +49,11 @@ type Message struct {
 	Overlay    *mail.Overlay `cbor:"46,keyasint,omitempty"` // what filters changed in its header; the content has it as received
 	Quarantine string        `cbor:"47,keyasint,omitempty"` // a filter's reason to have it suspended as it came in; empty once it is resumed
 
+	Returned *mail.Reply `cbor:"51,keyasint,omitempty"` // an operator bounced it while it was expanded
+	Faults   int         `cbor:"52,keyasint,omitempty"` // in a row: what its handling broke, see Crashes
+	Poison   *Poison     `cbor:"53,keyasint,omitempty"` // set aside for that
+	Crash    CrashMark   `cbor:"54,keyasint,omitempty"` // the last process that died with it in hand
+
 	Expanded []int `cbor:"50,keyasint,omitempty"` // envelope recipients that were expanded, of which the sender is still to be told
 
 	GivenUp bool `cbor:"48,keyasint,omitempty"` // nobody had its content any more: only Holders have it, if any
@@ -61,6 +67,26 @@ func (m *Message) Bounce() bool { return m.Envelope.ReversePath == "" }
 
 // silent reports whether nobody is told when it cannot be delivered.
 func (m *Message) silent() bool { return m.Bounce() || m.Request != 0 }
+
+// Top is what is laid over the content of a message before all else when it is
+// delivered or shown: our trace field, then Marks. A resubmission has the trace
+// field of the message as it came in: nothing was received since.
+func (m *Message) Top() []byte {
+	id, at := m.ID, m.Accepted
+	if m.Request != 0 {
+		id, at = m.Origin, m.Origin.Time()
+	}
+	return append(m.Trace.Received(id, at, m.Envelope.Recipients), m.Marks()...)
+}
+
+// Marks are the fields that say what is special about the message, whole lines
+// with CRLF.
+func (m *Message) Marks() []byte {
+	if m.Request == 0 {
+		return nil
+	}
+	return fmt.Appendf(nil, "X-Mailraft-Resubmit: %d\r\n", m.Request)
+}
 
 // RecipientState says what became of a recipient. On disk: never renumber.
 type RecipientState uint8
@@ -77,9 +103,12 @@ const (
 	// Undelivered: a resubmission was given up. Nobody is told, so it stays in
 	// the Safety Net as if delivered then, for later requests to find.
 	Undelivered RecipientState = 6
+
+	// Redirected by an operator, to the recipient that To names.
+	Redirected RecipientState = 7
 )
 
-var recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered"}
+var recipientStates = []string{"pending", "delivered", "relayed", "failed", "expired", "deleted", "undelivered", "redirected"}
 
 // String is the state in lower case.
 func (s RecipientState) String() string { return recipientStates[s] }
@@ -110,6 +139,9 @@ type Recipient struct {
 	Asked   int         `cbor:"22,keyasint,omitempty"` // counted from 1: which of Envelope.Asked is about it; zero: none
 	Owes    mail.Notify `cbor:"23,keyasint,omitempty"` // what its sender is still to be told: success, delay
 	Delayed bool        `cbor:"24,keyasint,omitempty"` // its sender was told of the delay, or will be
+
+	Returned bool `cbor:"25,keyasint,omitempty"` // Pending: an operator bounced it; Reply is what its sender will read
+	To       int  `cbor:"26,keyasint,omitempty"` // Redirected: counted from 1, the recipient in its place
 }
 
 // Asked is what the sender asked for a recipient (RFC 3461). Of the success of
@@ -129,9 +161,11 @@ func (r *Recipient) held() bool {
 
 // Destination is the queue that the recipient waits in: "db/NAME", for a
 // resubmission "resubmit/NAME", "relay/NEXTHOP", or "fail" for one that did
-// not resolve.
+// not resolve, or that is bounced.
 func (r *Recipient) Destination() string {
 	switch {
+	case r.Returned && r.State == Pending:
+		return "fail"
 	case r.Database != "" && r.Resubmitted:
 		return "resubmit/" + r.Database
 	case r.Database != "":

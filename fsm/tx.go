@@ -99,6 +99,7 @@ func init() {
 		KindHealth:        handler((*tx).health),
 		KindRequestAdd:    handler((*tx).requestAdd),
 		KindAdvance:       handler((*tx).advance),
+		KindCrashes:       handler((*tx).crashes),
 		KindDelays:        handler((*tx).delays),
 		KindRequestChange: handler((*tx).requestChange),
 		KindRecover:       handler((*tx).recover),

@@ -7,7 +7,7 @@ import (
 )
 
 // indexTables are those whose keys are a pure function of the message rows.
-var indexTables = []byte{tabDiscard, tabExpiry, tabMessageID, tabChild, tabSafetyNet, tabOwner, tabDue, tabShadow, tabNeed, tabExpand, tabOrigin, tabPinned, tabLost}
+var indexTables = []byte{tabDiscard, tabExpiry, tabMessageID, tabChild, tabSafetyNet, tabOwner, tabDue, tabShadow, tabNeed, tabExpand, tabOrigin, tabPinned, tabLost, tabParked}
 
 // Verify reads all replicated rows and checks what can be checked by looking
 // at them once: that they decode, that the index keys are those that the rows

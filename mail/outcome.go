@@ -37,6 +37,7 @@ type Outcome struct {
 	Took       int64  `cbor:"9,keyasint,omitempty"` // milliseconds of the attempt
 
 	Passed bool `cbor:"50,keyasint,omitempty"` // Delivered, Relayed: who took it tells the sender of the success
+	Fault  bool `cbor:"51,keyasint,omitempty"` // Deferred: by a fault of ours in handling this very message
 }
 
 // Report is what a member says of one message after an attempt. DSN, if set,

@@ -1,7 +1,6 @@
 package member
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -26,7 +25,7 @@ func (d *due) Changed() <-chan struct{} { return d.fsm.Changed() }
 func (d *due) Due(now mail.Time, room func(deliver.Destination) int, taken func(mail.ID, deliver.Destination) bool, limit int) ([]deliver.Job, mail.Time, error) {
 	v := d.fsm.View()
 	defer v.Close()
-	q := dueQuery{v: v, self: d.id.ID, now: now, taken: taken, params: v.Params()}
+	q := dueQuery{v: v, self: d.id.ID, hand: d.hand, now: now, taken: taken, params: v.Params()}
 	stopped := suspended(v)
 	keys := turn(slices.Collect(v.Destinations(d.id.ID)), d.last)
 	d.last = ""
@@ -100,6 +99,7 @@ func destination(v *fsm.View, key string) (deliver.Destination, bool) {
 type dueQuery struct {
 	v      *fsm.View
 	self   mail.MemberID
+	hand   *hand
 	now    mail.Time
 	taken  func(mail.ID, deliver.Destination) bool
 	params fsm.Params
@@ -119,7 +119,7 @@ func (q *dueQuery) take(to deliver.Destination, n int) {
 		if n <= 0 {
 			return
 		}
-		if q.taken(w.ID, to) {
+		if q.taken(w.ID, to) || q.hand.waits(w.ID) {
 			continue
 		}
 		if m, ok := q.v.Message(w.ID); ok {
@@ -137,17 +137,22 @@ func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
 		EnvelopeID: m.Envelope.EnvelopeID, Return: m.Envelope.Return, Trace: m.Trace, Fields: m.Fields, Overlay: m.Overlay,
 		Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
-		Destination: to, Bounce: m.Bounce(), All: m.Envelope.Recipients}
+		Destination: to, Bounce: m.Bounce(), Suspect: m.Suspect(), All: m.Envelope.Recipients}
 	if m.Request != 0 {
-		j.Quiet, j.Origin = true, m.Origin
-		j.Header = fmt.Appendf(nil, "X-Mailraft-Resubmit: %d\r\n", m.Request)
+		j.Quiet, j.Origin, j.Header = true, m.Origin, m.Marks()
+	}
+	after := map[int][]int{}
+	for i := range m.Recipients {
+		if n := m.Recipients[i].To; n > 0 {
+			after[n-1] = append(after[n-1], i)
+		}
 	}
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		if r.State != fsm.Pending || r.Next > q.now || r.Destination() != to.Key {
 			continue
 		}
-		dr := deliver.Recipient{Index: i, Address: r.Address, Original: r.Original, Attempts: r.Attempts, Asked: m.Asked(r)}
+		dr := deliver.Recipient{Index: i, Address: r.Address, Original: r.Original, Attempts: r.Attempts, Asked: m.Asked(r), After: after[i]}
 		if to.Key == "fail" && r.Reply != nil {
 			dr.Refused = *r.Reply
 		}

@@ -48,6 +48,7 @@ type Engine struct {
 	watch     *resubmit.Watch
 	manager   *resubmit.Manager
 	driver    *resubmit.Driver
+	hand      *hand // nil: nothing is kept of what is in hand
 	params    params
 	pins      pins
 
@@ -176,13 +177,20 @@ func (m *Engine) startNode(w Wires, snaps raft.SnapshotStore) error {
 
 // Deliver begins to deliver under a lease, which is the node's own.
 func (m *Engine) Deliver(transports map[string]deliver.Transport, lease deliver.Lease) {
-	m.deliverer = deliver.Start(deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: &due{Engine: m}, Source: m, Reporter: m, Uploader: m,
-		Lease: lease, Held: true, Transports: transports, Now: m.now, Running: m.cfg.Deliver.ConnectionsMax, Logger: m.log.Named("deliver")})
+	config := deliver.Config{Self: m.id.ID, Host: m.cfg.Hostname, Queue: &due{Engine: m}, Source: m, Reporter: m, Uploader: m,
+		Lease: lease, Held: true, Transports: transports, Now: m.now, Running: m.cfg.Deliver.ConnectionsMax, Logger: m.log.Named("deliver")}
+	if m.hand != nil {
+		config.Hand = m.hand
+	}
+	m.deliverer = deliver.Start(config)
 	m.onClose(m.stopDelivery)
 	m.work.Go(func() { m.drainSelf(lease) })
 	m.watch = m.newWatch(transports)
 	m.work.Go(func() { m.watch.Run(m.ctx) })
 	m.work.Go(m.pressure.run) // which tells by the watch
+	if m.hand != nil {
+		m.work.Go(m.reportCrashes)
+	}
 }
 
 func (m *Engine) stopDelivery() {

@@ -23,6 +23,12 @@ func (m *Member) openMail() error {
 		transports[scheme] = out
 	}
 	m.onClose(out.Close)
+	var err error
+	m.hand, err = openHand(m.cfg.Dir, m.id.ID, m.id.Starts, bootID(), func(what string, err error) { m.log.Warn("cannot "+what, "error", err) })
+	if err != nil {
+		return err
+	}
+	m.onClose(func() { m.closed("what is in hand", m.hand.close()) })
 	m.Deliver(transports, m.node.Lease())
 
 	if err := m.openMilters(); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"mailraft/cluster"
 	"mailraft/cluster/replica"
+	"mailraft/deliver"
 	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/mail"
@@ -220,6 +221,7 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.ReadSeekCloser.Read(p)
 	if errors.Is(err, replica.ErrDamaged) {
 		c.m.damaged(err)
+		err = fmt.Errorf("%w: %w", deliver.ErrDamaged, err)
 	}
 	return n, err
 }

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mailraft": m
 //	exits CODE COMMAND…  run a command that ends with this exit code
 //	happens WHAT…        lost, found, full, squeezed, eased, odd, down (m3), gone (m1),
 //	                     later (an hour), healthy DATABASE/COPY, dead DATABASE/COPY,
-//	                     sent (what requests ask for), and that arrived or bounced
+//	                     sent (what requests ask for), and that arrived or bounced,
+//	                     poisoned (two processes died with the deferred messages in hand)
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "..", "testdata", "cli"), UpdateScripts: *rewrite, RequireUniqueNames: true,
@@ -92,6 +93,8 @@ func happens(ts *testscript.TestScript, _ bool, args []string) {
 			b.now = b.now.Add(time.Hour)
 		case "sent":
 			b.advance()
+		case "poisoned":
+			b.poison()
 		case "arrived", "bounced":
 			b.finish(what == "arrived")
 		case "healthy", "dead":
@@ -100,6 +103,22 @@ func happens(ts *testscript.TestScript, _ bool, args []string) {
 		default:
 			ts.Fatalf("happens %s: unknown", what)
 		}
+	}
+}
+
+// poison has two processes die with the deferred messages in hand.
+func (b *boundary) poison() {
+	v := b.f.View()
+	var ids []mail.ID
+	for m := range v.Messages(mail.ID{}) {
+		if m.Active() && m.Recipients[0].Attempts > 0 {
+			ids = append(ids, m.ID)
+		}
+	}
+	v.Close()
+	for _, id := range ids {
+		b.must(fsm.KindCrashes, fsm.Crashes{Member: m1, Starts: 1, IDs: []mail.ID{id}})
+		b.must(fsm.KindCrashes, fsm.Crashes{Member: m1, Starts: 2, IDs: []mail.ID{id}, Last: id})
 	}
 }
 

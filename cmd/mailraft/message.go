@@ -24,10 +24,15 @@ func messageCommand() *cli.Command {
 				Flags: flags([]cli.Flag{raw}), Action: asking(1, 1, catMessage)},
 			{Name: "track", Usage: "print what happened to a message, in the order of time", ArgsUsage: "ID or Message-ID",
 				Flags: flags(), Action: asking(1, 1, trackMessage)},
+			messageExport(),
 			messageChange("retry", "try to deliver now"),
-			messageChange("delete", "give up what is not delivered; nobody is told"),
-			messageChange("suspend", "hold messages back; they still expire"),
-			messageChange("resume", "deliver suspended messages again"),
+			messageChange("suspend", "hold messages back; what is being delivered comes to its end, and none is given up for its age meanwhile"),
+			messageChange("resume", "deliver suspended messages again, and those set aside as poison"),
+			messageChange("bounce", "give up what is not delivered now, with a report to the sender if he wants one"),
+			messageChange("redirect", "deliver what is not delivered yet elsewhere: --to-database DB or --to ADDRESS",
+				&cli.StringFlag{Name: "to-database", Usage: "to the same mailboxes, in the mailbox database `NAME`"},
+				&cli.StringFlag{Name: "to", Usage: "to one mailbox or outside recipient, `ADDRESS`"}),
+			messageChange("remove", "give up what is not delivered; nobody is told"),
 		},
 	}
 }
@@ -191,16 +196,20 @@ func catMessage(s *session) error {
 	return err
 }
 
-func messageChange(op, usage string) *cli.Command {
+func messageChange(op, usage string, more ...cli.Flag) *cli.Command {
 	all := &cli.BoolFlag{Name: "all", Usage: "every active message"}
+	var aliases []string
+	if op == "remove" {
+		aliases = []string{"delete"}
+	}
 	return &cli.Command{
-		Name: op, Usage: usage, ArgsUsage: "ID…|-, a filter, or --all", Flags: flags([]cli.Flag{all}, filterFlags(), changeFlags()),
+		Name: op, Aliases: aliases, Usage: usage, ArgsUsage: "ID…|-, a filter, or --all", Flags: flags(append([]cli.Flag{all}, more...), filterFlags(), changeFlags()),
 		Action: asking(0, -1, func(s *session) error {
 			q, err := s.filter()
 			if err != nil {
 				return err
 			}
-			o := admin.MessageOrder{Order: s.order(), All: s.Bool("all")}
+			o := admin.MessageOrder{Order: s.order(), All: s.Bool("all"), Database: s.String("to-database"), To: s.String("to")}
 			for _, text := range q["id"] {
 				id, err := mail.ParseID(text)
 				if err != nil {

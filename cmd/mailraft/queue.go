@@ -18,8 +18,9 @@ func queueCommand() *cli.Command {
 				Flags: flags(filterFlags()), Action: asking(0, -1, listQueues)},
 			{Name: "summary", Usage: "count what waits, in groups", ArgsUsage: "[ID…|-]",
 				Flags: flags([]cli.Flag{by}, filterFlags()), Action: asking(0, -1, summarizeQueues)},
-			queueChange("suspend", "deliver nothing to a destination; mail is still taken, and still expires"),
+			queueChange("suspend", "deliver nothing to a destination; mail is still taken, and is not given up for its age meanwhile"),
 			queueChange("resume", "deliver to a destination again"),
+			queueChange("retry", "try what waits for a destination now"),
 		},
 	}
 }
