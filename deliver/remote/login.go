@@ -1,10 +1,13 @@
 package remote
 
 import (
+	"bufio"
 	"context"
+	"encoding/base64"
 	"fmt"
-
-	"github.com/emersion/go-sasl"
+	"io"
+	"net/textproto"
+	"time"
 
 	"mailraft/mail"
 )
@@ -35,39 +38,46 @@ func (t *Transport) login(ctx context.Context, s *session) error {
 	}
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
-	var by sasl.Client
+	var lines []string
+	encode := base64.StdEncoding.EncodeToString
 	switch {
-	case s.client.SupportsAuth(sasl.Plain):
-		by = sasl.NewPlainClient("", c.User, c.Password)
-	case s.client.SupportsAuth(sasl.Login):
-		by = &loginClient{answers: []string{c.User, c.Password}}
+	case s.client.SupportsAuth("PLAIN"): // RFC 4616 §2, as initial response
+		lines = []string{"AUTH PLAIN " + encode([]byte("\x00"+c.User+"\x00"+c.Password))}
+	case s.client.SupportsAuth("LOGIN"): // asked for in words that differ between servers
+		lines = []string{"AUTH LOGIN", encode([]byte(c.User)), encode([]byte(c.Password))}
 	default:
 		return mail.Replyf(451, "4.7.0", "%s offers neither AUTH PLAIN nor LOGIN", s.name)
 	}
-	err = s.client.Auth(by)
-	if r, ok := said(err); ok {
-		return mail.Replyf(451, "4.7.8", "%s does not let credential %q in: %s", s.name, name, r.String())
-	}
+	r, err := s.say(lines)
 	if err != nil {
 		return fmt.Errorf("log in: %w", err)
+	}
+	if r.Code != 235 {
+		return mail.Replyf(451, "4.7.8", "%s does not let credential %q in: %s", s.name, name, r.String())
 	}
 	return nil
 }
 
-// loginClient is AUTH LOGIN: it is asked for the user, then for the password,
-// in words that differ between servers. It volunteers nothing, which not all
-// servers understand.
-type loginClient struct{ answers []string }
-
-// Start implements sasl.Client.
-func (l *loginClient) Start() (mech string, first []byte, err error) { return sasl.Login, nil, nil }
-
-// Next implements sasl.Client.
-func (l *loginClient) Next([]byte) ([]byte, error) {
-	if len(l.answers) == 0 {
-		return nil, sasl.ErrUnexpectedServerChallenge
+// say sends the lines of an exchange, each but the first as the answer to a 334,
+// and returns the last reply. go-smtp would send a cancelling "*" after a refusal
+// too, which servers count as an error.
+func (s *session) say(lines []string) (r mail.Reply, err error) {
+	if err := s.conn.SetDeadline(time.Now().Add(s.times.Greeting)); err != nil {
+		return r, err
 	}
-	answer := l.answers[0]
-	l.answers = l.answers[1:]
-	return []byte(answer), nil
+	defer s.conn.SetDeadline(time.Time{})
+	in := textproto.NewReader(bufio.NewReader(s.conn)) // between commands nobody has read ahead
+	for i, line := range lines {
+		if _, err := io.WriteString(s.conn, line+"\r\n"); err != nil {
+			return r, err
+		}
+		code, text, err := in.ReadResponse(0)
+		if err != nil {
+			return r, err
+		}
+		if r = reply(code, text); code != 334 || i == len(lines)-1 {
+			break
+		}
+	}
+	return r, nil
 }

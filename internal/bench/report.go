@@ -7,6 +7,8 @@ import (
 	"os"
 	"runtime"
 	"time"
+
+	"mailraft/internal/postfix"
 )
 
 // Report measures everything, and writes the document to file.
@@ -36,7 +38,7 @@ func (p Plan) Report(ctx context.Context, version, file string) error {
 		return err
 	}
 	defer out.Close()
-	host := fmt.Sprintf("%s; mailraft %s (%s), Postfix %s; %s", machine(p.Dir), version, runtime.Version(), postfixVersion(),
+	host := fmt.Sprintf("%s; mailraft %s (%s), Postfix %s; %s", machine(p.Dir), version, runtime.Version(), postfix.Version(),
 		began.UTC().Format(time.DateOnly))
 	p.write(out, host, rows, f)
 	Table(p.Out, rows)
