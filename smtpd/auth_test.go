@@ -96,7 +96,7 @@ func TestGuesses(t *testing.T) {
 		addr, name string
 		want       bool
 	}{
-		{"192.0.2.1", "anna", false}, {"192.0.2.1", "bob", false}, {"192.0.2.2", "anna", false}, {"192.0.2.2", "bob", true}, {"192.0.2.9", "anna", true},
+		{"192.0.2.1", "anna", false}, {"192.0.2.1", "bob", false}, {"192.0.2.2", "anna", false}, {"192.0.2.2", "Anna", false}, {"192.0.2.2", "bob", true}, {"192.0.2.9", "anna", true},
 	} {
 		x, ok := g.begin(c.addr, c.name, now)
 		if ok != c.want {

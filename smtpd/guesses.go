@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -42,6 +43,7 @@ func (g *guesses) begin(address, name string, now time.Time) (t try, ok bool) {
 	if len(name) > heloMax {
 		name = name[:heloMax] // nobody's: names are shorter
 	}
+	name = strings.ToLower(name) // to Dovecot they may be the same
 	t.pair = "pair " + address + " " + name
 	g.mu.Lock()
 	defer g.mu.Unlock()

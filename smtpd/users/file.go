@@ -112,6 +112,9 @@ func (f *File) read() error {
 	}
 	slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.user.Name, b.user.Name) })
 	f.list = list
+	if info.Mode().Perm()&0o007 != 0 {
+		f.log.Warn("the file of users can be read by everybody on this host", "file", f.path)
+	}
 	return nil
 }
 

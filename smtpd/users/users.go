@@ -49,7 +49,7 @@ func (u User) MaySendAs(address, domain string) bool {
 	}
 	at := strings.LastIndexByte(address, '@') // in front of it may be a quoted string
 	return strings.EqualFold(own, address) || slices.ContainsFunc(u.Senders, func(s string) bool {
-		return s == "*" || strings.EqualFold(s, address) || s[0] == '@' && at >= 0 && strings.EqualFold(s, address[at:])
+		return s == "*" || strings.EqualFold(s, address) || strings.HasPrefix(s, "@") && at >= 0 && strings.EqualFold(s, address[at:])
 	})
 }
 

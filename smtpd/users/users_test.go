@@ -129,6 +129,7 @@ func TestFile(t *testing.T) {
 	}
 	must(Remove(path, "bob"))
 	login("bob", "two", ErrDenied)
+	login("bob", "three", ErrDenied) // the hash that is computed for him is anna's
 	must(os.WriteFile(path, []byte("nonsense with s3cret in it\n"), 0o600))
 	login("anna@example.test", "three", nil)
 	login("anna@example.test", "three", nil)
