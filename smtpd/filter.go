@@ -17,7 +17,7 @@ import (
 
 // filters begins the session of a client at the milters of its listener.
 func (s *Server) filters(c *wire.Conn, cl *client) *milter.Session {
-	about := milter.Client{Session: cl.session, Hostname: s.cfg.Hostname, Daemon: cl.listener.Role.String()}
+	about := milter.Client{Session: cl.session, Hostname: s.cfg.Hostname}
 	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		about.Addr = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 	}

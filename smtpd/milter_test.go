@@ -172,7 +172,7 @@ func TestMacros(t *testing.T) {
 	seen := fake.seen("macro")
 	local, remote := p.RemoteAddr().(*net.TCPAddr).Port, p.LocalAddr().(*net.TCPAddr).Port
 	for _, want := range []string{
-		fmt.Sprintf(`"macro Cj mx.example.org {daemon_name} submission {daemon_port} %d v mailraft _ unknown [127.0.0.1] {client_addr} 127.0.0.1 {client_port} %d {client_name} unknown {client_ptr} unknown"`, local, remote),
+		fmt.Sprintf(`"macro Cj mx.example.org {daemon_name} mx.example.org {daemon_port} %d v mailraft _ unknown [127.0.0.1] {client_addr} 127.0.0.1 {client_port} %d {client_name} unknown {client_ptr} unknown"`, local, remote),
 		`"macro H{tls_version} TLSv1.3 {cipher} TLS_`,
 		`"macro Mi 3132333435363738.1 {mail_addr} a@b.example {mail_host} b.example {mail_mailer} smtp {auth_type} PLAIN {auth_authen} anna"`,
 		`"macro Ri 3132333435363738.1 {rcpt_addr} c@example.org {rcpt_host} example.org {rcpt_mailer} smtp"`,

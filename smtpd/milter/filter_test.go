@@ -90,7 +90,7 @@ func (p *peerSide) filter(t *testing.T, cfg Config) *Filter {
 }
 
 func begin(ctx context.Context, filters ...*Filter) *Session {
-	return Begin(ctx, filters, Client{Session: "s", Addr: netip.MustParseAddrPort("192.0.2.1:99"), Hostname: "mx.example", Daemon: "mx"})
+	return Begin(ctx, filters, Client{Session: "s", Addr: netip.MustParseAddrPort("192.0.2.1:99"), Hostname: "mx.example"})
 }
 
 // code is what the client is told; 0: go on.

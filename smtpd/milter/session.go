@@ -20,9 +20,8 @@ type Client struct {
 	Session  string // its id, in logs and in the macro "i"
 	Addr     netip.AddrPort
 	Name     string // verified host name; empty: none
-	Hostname string // ours
-	Daemon   string // which of our listeners it came to
-	Port     uint16 // of that
+	Hostname string // ours, also as the name of the daemon: Rspamd signs its findings with that
+	Port     uint16 // of ours that it came to
 }
 
 // Sender is what is known at MAIL.
@@ -211,7 +210,7 @@ func (s *Session) senderMacros(m *Sender) []string {
 func (c *Client) connectMacros() []string {
 	name := cmp.Or(c.Name, "unknown")
 	addr := c.Addr.Addr().String()
-	return []string{"j", c.Hostname, "{daemon_name}", c.Daemon, "{daemon_port}", strconv.Itoa(int(c.Port)), "v", "mailraft", "_", name + " [" + addr + "]",
+	return []string{"j", c.Hostname, "{daemon_name}", c.Hostname, "{daemon_port}", strconv.Itoa(int(c.Port)), "v", "mailraft", "_", name + " [" + addr + "]",
 		"{client_addr}", addr, "{client_port}", strconv.Itoa(int(c.Addr.Port())), "{client_name}", name, "{client_ptr}", name}
 }
 
