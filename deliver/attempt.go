@@ -247,7 +247,7 @@ func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, too
 			o.Reply = cut(mail.Reply{Code: a.Reply.Code, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + a.Reply.String()})
 		default:
 			o.Result, o.Fault = mail.Deferred, a.Fault
-			o.Next = now.Add(Next(r.Attempts+1, now.Sub(j.Accepted), j.ID))
+			o.Next = now.Add(Next(j.Retry, r.Attempts+1, now.Sub(j.Accepted), j.ID))
 			if a.Down && until > now {
 				o.Next = until
 			}
@@ -275,7 +275,7 @@ func postpone(j *Job, report *mail.Report, now mail.Time, err error) {
 		}
 		o.Result, o.Fault = mail.Deferred, errors.Is(err, errUnwritten)
 		o.Reply = cut(*mail.Replyf(451, "4.3.0", "the sender cannot be told yet (%v) that: %s", err, o.Reply.String()))
-		o.Next = now.Add(Next(attempts[o.Recipient]+1, now.Sub(j.Accepted), j.ID))
+		o.Next = now.Add(Next(j.Retry, attempts[o.Recipient]+1, now.Sub(j.Accepted), j.ID))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"mailraft/mail"
 )
@@ -53,6 +54,7 @@ type Job struct {
 	Overlay     *mail.Overlay // what filters changed in the header; nil: nothing
 	Accepted    mail.Time
 	Expires     mail.Time
+	Retry       []time.Duration // waits between attempts, see Next; nil: the default
 	Destination Destination
 	Recipients  []Recipient
 	Tell        []Telling // nothing is delivered: the sender is owed a report of this

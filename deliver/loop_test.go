@@ -509,14 +509,19 @@ func TestNext(t *testing.T) {
 		{3, time.Hour, time.Minute}, {4, time.Hour, 5 * time.Minute}, {5, time.Hour, 15 * time.Minute}, {1000, 47 * time.Hour, 15 * time.Minute},
 		{9, time.Minute, time.Minute},
 	} {
-		got := Next(c.attempt, c.age, id)
-		if got < c.about*4/5 || got > c.about*6/5 || got != Next(c.attempt, c.age, id) {
+		got := Next(nil, c.attempt, c.age, id)
+		if got < c.about*4/5 || got > c.about*6/5 || got != Next(nil, c.attempt, c.age, id) {
 			t.Errorf("Next(%d, %v) = %v, want about %v", c.attempt, c.age, got, c.about)
+		}
+	}
+	for attempt, about := range []time.Duration{time.Hour, time.Hour, 2 * time.Minute, 2 * time.Minute} {
+		if got := Next([]time.Duration{time.Hour, 2 * time.Minute}, attempt, 0, id); got < about*4/5 || got > about*6/5 {
+			t.Errorf("attempt %d waits %v, not about %v as it was told to", attempt, got, about)
 		}
 	}
 	low, high := time.Hour, time.Duration(0)
 	for n := range 1000 {
-		d := Next(3, time.Hour, mail.NewID(1e12, uint64(n), 0))
+		d := Next(nil, 3, time.Hour, mail.NewID(1e12, uint64(n), 0))
 		low, high = min(low, d), max(high, d)
 	}
 	if low > 50*time.Second || high < 70*time.Second {

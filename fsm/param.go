@@ -31,6 +31,7 @@ type Params struct {
 	MessageSizeMax                   int64
 	ResubmitRate                     int
 	RequestRetention                 time.Duration
+	RetrySchedule                    string // see Schedule
 }
 
 // Parameter describes one of Params for people.
@@ -83,6 +84,40 @@ var Parameters = []Parameter{
 		func(p *Params) any { return &p.ResubmitRate }, intBetween(1, 1_000_000)},
 	{"request-retention", "30d", "", "how long ended resubmit requests are listed",
 		func(p *Params) any { return &p.RequestRetention }, between(time.Hour, 365*day)},
+	{"retry-schedule", "5s,15s,1m,5m,15m", "1m,1m,1m,1m,5m,5m,5m,5m,5m,5m,10m", "the waits before further attempts, one after the other; the last one stands for all that follow",
+		func(p *Params) any { return &p.RetrySchedule }, isSchedule},
+}
+
+// scheduleMax bounds the waits of a schedule.
+const scheduleMax = 50
+
+// Schedule is retry-schedule: how long to wait after the first attempt, after
+// the second, and so on.
+func (p *Params) Schedule() []time.Duration {
+	waits, _ := parseSchedule(p.RetrySchedule) // checked when it was set
+	return waits
+}
+
+func parseSchedule(text string) (waits []time.Duration, err error) {
+	for word := range strings.SplitSeq(text, ",") {
+		d, err := mail.ParseDuration(word)
+		if err == nil {
+			err = between(time.Second, day)(d)
+		}
+		if err != nil {
+			return nil, err
+		}
+		waits = append(waits, d)
+	}
+	if len(waits) > scheduleMax {
+		return nil, fmt.Errorf("%d waits; at most %d", len(waits), scheduleMax)
+	}
+	return waits, nil
+}
+
+func isSchedule(v any) error {
+	_, err := parseSchedule(v.(string))
+	return err
 }
 
 // keptByPreset is not set by the preset: a 250 stays a promise.

@@ -3,6 +3,7 @@ package member
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"mailraft/deliver"
 	"mailraft/fsm"
@@ -26,6 +27,7 @@ func (d *due) Due(now mail.Time, room func(deliver.Destination) int, taken func(
 	v := d.fsm.View()
 	defer v.Close()
 	q := dueQuery{v: v, self: d.id.ID, hand: d.hand, now: now, taken: taken, params: v.Params()}
+	q.retry = q.params.Schedule()
 	stopped := suspended(v)
 	keys := turn(slices.Collect(v.Destinations(d.id.ID)), d.last)
 	d.last = ""
@@ -103,6 +105,7 @@ type dueQuery struct {
 	now    mail.Time
 	taken  func(mail.ID, deliver.Destination) bool
 	params fsm.Params
+	retry  []time.Duration
 	jobs   []deliver.Job
 	next   mail.Time
 }
@@ -137,7 +140,7 @@ func (q *dueQuery) job(m *fsm.Message, to deliver.Destination) deliver.Job {
 	j := deliver.Job{ID: m.ID, Content: m.Content, ReversePath: m.Envelope.ReversePath, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
 		EnvelopeID: m.Envelope.EnvelopeID, Return: m.Envelope.Return, Trace: m.Trace, Fields: m.Fields, Overlay: m.Overlay,
 		Accepted: m.Accepted, Expires: m.Accepted.Add(q.params.MessageExpirationTimeout),
-		Destination: to, Bounce: m.Bounce(), Suspect: m.Suspect(), All: m.Envelope.Recipients}
+		Retry: q.retry, Destination: to, Bounce: m.Bounce(), Suspect: m.Suspect(), All: m.Envelope.Recipients}
 	if m.Request != 0 {
 		j.Quiet, j.Origin, j.Header = true, m.Origin, m.Marks()
 	}
