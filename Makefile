@@ -37,10 +37,17 @@ sim:
 soak:
 	SIM_TIME=$(SOAKTIME) SIM_FIRST=$$(date +%s) go test -count=1 -timeout 0 -v -run 'TestSeeds$$' ./internal/simulation
 
-# How fast mail is taken, beside Postfix: writes docs/benchmarks.md. As root, a quarter of an hour.
-bench: build
-	[ -x /usr/sbin/postconf ] || apt-get install -qy --no-install-recommends postfix
-	bin/mailraft bench report
+# How fast mail is taken, beside Postfix, JetStream and RabbitMQ: writes
+# docs/benchmarks.md. As root, a quarter of an hour.
+bench: build bin/rival
+	[ -x /usr/sbin/postconf ] || RUNLEVEL=1 apt-get install -qy --no-install-recommends postfix
+	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || RUNLEVEL=1 apt-get install -qy --no-install-recommends rabbitmq-server
+	command -v strace >/dev/null || apt-get install -qy --no-install-recommends strace
+	bin/mailraft bench report --rival bin/rival
+
+# What mailraft is compared with; a module of its own, so that it is no dependency.
+bin/rival: $(wildcard internal/bench/rival/*)
+	go build -C internal/bench/rival -o ../../../bin/rival .
 
 microbench:
 	go test -run '^$$' -bench . -benchmem ./...

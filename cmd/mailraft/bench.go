@@ -18,7 +18,7 @@ import (
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "measure how fast mail is taken", Hidden: true,
-		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchReportCommand(), benchSafetyNetCommand()},
+		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchRelayCommand(), benchDiscardCommand(), benchReportCommand(), benchSafetyNetCommand()},
 	}
 }
 
@@ -69,12 +69,14 @@ func benchRoundsCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "exe", Usage: "`PATH` of a binary, named by its directory; default: this one"},
 			&cli.BoolFlag{Name: "postfix", Usage: "compare with Postfix"},
+			&cli.StringFlag{Name: "rival", Usage: "`PATH` of the program of internal/bench/rival: compare with JetStream, and with RabbitMQ where it is installed"},
 			&cli.StringSliceFlag{Name: "load", Value: cli.NewStringSlice("10KB:50", "75KB:50"), Usage: "`SIZE:SESSIONS`"},
 			&cli.IntFlag{Name: "rounds", Value: 3},
 			&cli.DurationFlag{Name: "time", Value: 4 * time.Second},
 			&cli.DurationFlag{Name: "warm", Value: time.Second},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
 			&cli.BoolFlag{Name: "one-by-one", Usage: "without pipelining"},
+			&cli.DurationFlag{Name: "sync-time", Usage: "how much longer each sync of every system takes (strace)"},
 			&cli.BoolFlag{Name: "leader", Usage: "send to the leader alone"},
 			&cli.StringFlag{Name: "profiles", Usage: "`DIR` for CPU profiles of the members"},
 		},
@@ -83,8 +85,8 @@ func benchRoundsCommand() *cli.Command {
 }
 
 func runBenchRounds(c *cli.Context) error {
-	p := bench.Plan{Postfix: c.Bool("postfix"), Rounds: c.Int("rounds"), Time: c.Duration("time"), Warm: c.Duration("warm"),
-		OneByOne: c.Bool("one-by-one"), Leader: c.Bool("leader"), Profiles: c.String("profiles"), Out: c.App.Writer}
+	p := bench.Plan{Postfix: c.Bool("postfix"), Rival: c.String("rival"), Rounds: c.Int("rounds"), Time: c.Duration("time"), Warm: c.Duration("warm"),
+		OneByOne: c.Bool("one-by-one"), SyncTime: c.Duration("sync-time"), Leader: c.Bool("leader"), Profiles: c.String("profiles"), Out: c.App.Writer}
 	for _, text := range c.StringSlice("load") {
 		cell, err := bench.ParseCell(text)
 		if err != nil {
@@ -113,6 +115,46 @@ func runBenchRounds(c *cli.Context) error {
 	})
 }
 
+func benchRelayCommand() *cli.Command {
+	return &cli.Command{
+		Name: "relay", Usage: "take messages and pass them on to an SMTP server that keeps none, in turns with Postfix",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "messages", Value: 5000},
+			&cli.StringFlag{Name: "load", Value: "10KB:50", Usage: "`SIZE:SESSIONS`"},
+			&cli.IntFlag{Name: "rounds", Value: 3},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
+		},
+		Action: func(c *cli.Context) error {
+			cell, err := bench.ParseCell(c.String("load"))
+			if err != nil {
+				return usageError("--load: %v", err)
+			}
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			p := bench.Plan{Exes: []string{exe}, Rounds: c.Int("rounds"), Out: c.App.Writer}
+			return inDirectory(c, &p, func() error {
+				all, err := p.Relays(c.Context, c.Int("messages"), cell)
+				fmt.Fprintf(c.App.Writer, "passed on beside Postfix: %.2f\n", bench.RelayRatio(all))
+				return err
+			})
+		},
+	}
+}
+
+func benchDiscardCommand() *cli.Command {
+	return &cli.Command{
+		Name: "discard", Usage: "take mail and keep none, until standard input ends; a line of it is answered with the number of messages", ArgsUsage: "HOST:PORT",
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usageError("want the address to listen on")
+			}
+			return new(bench.Discard).Serve(c.Args().First(), os.Stdin, c.App.Writer)
+		},
+	}
+}
+
 func inDirectory(c *cli.Context, p *bench.Plan, f func() error) (err error) {
 	if p.Dir, err = os.MkdirTemp(c.String("dir"), "mailraft-bench-"); err != nil {
 		return err
@@ -128,6 +170,7 @@ func benchReportCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "write", Value: "docs/benchmarks.md", Usage: "`FILE`"},
 			&cli.IntFlag{Name: "rounds", Value: 5},
+			&cli.StringFlag{Name: "rival", Usage: "`PATH` of the program of internal/bench/rival"},
 			&cli.DurationFlag{Name: "time", Value: 2 * time.Second},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
 		},
@@ -136,7 +179,7 @@ func benchReportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p := bench.Plan{Exes: []string{exe}, Postfix: true, Rounds: c.Int("rounds"), Warm: 500 * time.Millisecond, Time: c.Duration("time"), Out: c.App.Writer}
+			p := bench.Plan{Exes: []string{exe}, Postfix: true, Rival: c.String("rival"), Rounds: c.Int("rounds"), Warm: 500 * time.Millisecond, Time: c.Duration("time"), Out: c.App.Writer}
 			for _, size := range []int{10 << 10, 75 << 10, 1 << 20} {
 				for _, sessions := range []int{1, 50, 100} {
 					p.Cells = append(p.Cells, bench.Cell{Size: size, Sessions: sessions})

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -141,8 +144,102 @@ func TestTable(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, b.String())
 		}
 	}
-	Plan{Out: io.Discard}.write(&b, "here", rows, Figures{})
+	relays := []Relay{{"Postfix", 100, time.Second, 2 * time.Second}, {"mailraft", 100, time.Second, time.Second}}
+	Plan{Out: io.Discard}.write(&b, "here", rows, Figures{}, besides{slow: rows, relays: relays, relayCell: c, commitsCell: c}, []byte(handHeading))
 	if strings.Contains(b.String(), "%!") {
 		t.Errorf("badly formatted:\n%s", b.String())
 	}
 }
+
+// What is written by hand outlives a new report.
+func TestHandwritten(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "benchmarks.md")
+	if notes, err := handwritten(file); err != nil || notes != nil {
+		t.Errorf("a new file: %q, %v", notes, err)
+	}
+	for text, want := range map[string]string{"# B\n\n" + handHeading + "kept\n": handHeading + "kept\n", "# B\n": ""} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if notes, err := handwritten(file); string(notes) != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", text, notes, err)
+		}
+	}
+}
+
+func TestRelayRatio(t *testing.T) {
+	run := func(system string, s int) Relay {
+		return Relay{system, 100, time.Second, time.Duration(s) * time.Second}
+	}
+	all := []Relay{run("Postfix", 4), run("mailraft", 2), run("mailraft", 1), run("Postfix", 3), run("Postfix", 10), run("mailraft", 1)}
+	if got := RelayRatio(all); got != 3 {
+		t.Errorf("ratio %v, want the median of 2, 3 and 10", got)
+	}
+}
+
+// The counters of smtp-sink come as one line that never ends, in any pieces.
+func TestSinkCount(t *testing.T) {
+	const text = "sess=0 quit=0 mesg=0\rsess=1 quit=0 mesg=9\rsess=1 quit=0 mesg=10\rsess=1 quit=1 mesg=1234\r"
+	for size := 1; size <= len(text); size++ {
+		var s smtpSink
+		s.count(iotest.OneByteReader(strings.NewReader(text)))
+		if n := s.messages.Load(); n != 1234 {
+			t.Fatalf("counted %d", n)
+		}
+		s.count(&pieces{text, size})
+		if n := s.messages.Load(); n != 1234 {
+			t.Fatalf("in pieces of %d: counted %d", size, n)
+		}
+	}
+}
+
+// pieces is a text that is read size bytes at a time.
+type pieces struct {
+	text string
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	n := copy(b, p.text[:min(p.size, len(p.text))])
+	if p.text = p.text[n:]; n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Every session is answered, and only what most files have counts.
+func TestCommits(t *testing.T) {
+	for _, files := range []int{1, 3} {
+		rate, err := commits(t.Context(), t.TempDir(), files, Cell{Size: 100, Sessions: 7}, 50*time.Millisecond)
+		if err != nil || rate <= 0 {
+			t.Errorf("%d files: %v a second, %v", files, rate, err)
+		}
+	}
+}
+
+// A publisher is asked, says that it is ready, is told to go, and answers.
+func TestPublisher(t *testing.T) {
+	answers, ask := strings.NewReader("\n{\"Messages\":3,\"Latencies\":[1,2,3]}\n\n{\"Error\":\"nack\",\"Errors\":1}\n!no such host\n"), new(bytes.Buffer)
+	p := publisher{&child{in: nopCloser{ask}, out: bufio.NewReader(answers)}}
+	var got []Result
+	for range 2 {
+		run, err := p.prepare(Load{Size: 10, Sessions: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, run(t.Context()))
+	}
+	if got[0].Messages != 3 || len(got[0].Latencies) != 3 || got[0].Err != nil || got[1].Errors != 1 || got[1].Err == nil {
+		t.Errorf("answers: %+v", got)
+	}
+	if _, err := p.prepare(Load{}); err == nil || err.Error() != "no such host" {
+		t.Errorf("a publisher that cannot connect: %v", err)
+	}
+	if want := `{"Size":10,"Sessions":2,"Warm":0,"Time":0}` + "\n\n"; !strings.HasPrefix(ask.String(), want) {
+		t.Errorf("asked %q", ask)
+	}
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type Load struct {
 	Warm     time.Duration // not counted, first
 	Time     time.Duration
 	To       string
+	Messages int  // ends when so many were acknowledged; 0: with Time
 	OneByOne bool // without pipelining: MAIL, RCPT and DATA wait for each other
 	Progress func(messages int)
 }
@@ -71,6 +73,11 @@ func (l Load) Run(ctx context.Context) Result {
 	end := begin.Add(l.Time)
 	ctx, cancel := context.WithDeadline(ctx, end.Add(time.Minute))
 	defer cancel()
+	var left *atomic.Int64 // messages that have not begun yet, if there is a limit
+	if l.Messages > 0 {
+		left = new(atomic.Int64)
+		left.Store(int64(l.Messages))
+	}
 	note := func(began time.Time, err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -89,7 +96,7 @@ func (l Load) Run(ctx context.Context) Result {
 		}
 	}
 	for i := range l.Sessions {
-		wg.Go(func() { l.session(ctx, l.Targets[i%len(l.Targets)], end, note) })
+		wg.Go(func() { l.session(ctx, l.Targets[i%len(l.Targets)], end, left, note) })
 	}
 	wg.Wait()
 	r.Time = l.Time
@@ -97,10 +104,10 @@ func (l Load) Run(ctx context.Context) Result {
 	return r
 }
 
-func (l Load) session(ctx context.Context, target string, end time.Time, note func(time.Time, error)) {
+func (l Load) session(ctx context.Context, target string, end time.Time, left *atomic.Int64, note func(time.Time, error)) {
 	var s *Session
 	defer func() { s.Close() }()
-	for failed := 0; failed < errorsMax && time.Now().Before(end) && ctx.Err() == nil; {
+	for failed := 0; failed < errorsMax && time.Now().Before(end) && ctx.Err() == nil && (left == nil || left.Add(-1) >= 0); {
 		began := time.Now()
 		var err error
 		if s == nil {

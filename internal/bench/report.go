@@ -1,11 +1,14 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"mailraft/internal/postfix"
@@ -33,6 +36,14 @@ func (p Plan) Report(ctx context.Context, version, file string) error {
 	if err := p.fresh(ctx, &f); err != nil {
 		return err
 	}
+	more, err := p.besides(ctx)
+	if err != nil {
+		return err
+	}
+	notes, err := handwritten(file)
+	if err != nil {
+		return err
+	}
 	out, err := os.Create(file)
 	if err != nil {
 		return err
@@ -40,13 +51,32 @@ func (p Plan) Report(ctx context.Context, version, file string) error {
 	defer out.Close()
 	host := fmt.Sprintf("%s; mailraft %s (%s), Postfix %s; %s", machine(p.Dir), version, runtime.Version(), postfix.Version(),
 		began.UTC().Format(time.DateOnly))
-	p.write(out, host, rows, f)
+	p.write(out, host, rows, f, more, notes)
 	Table(p.Out, rows)
 	fmt.Fprintf(p.Out, "%s written after %s\n", file, time.Since(began).Round(time.Second))
 	return out.Close()
 }
 
-func (p Plan) write(w io.Writer, host string, rows []Row, f Figures) {
+// handHeading begins the part of the document that is written by hand: what
+// scenarios and other benchmarks print, and what the profiles say.
+const handHeading = "## In scenarios\n"
+
+// handwritten is that part of the document that is there, which stays.
+func handwritten(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the document: %w", err)
+	}
+	if i := bytes.Index(text, []byte("\n"+handHeading)); i >= 0 {
+		return text[i+1:], nil
+	}
+	return nil, fmt.Errorf("%s has no %q, the first heading that is written by hand: it would be lost", file, strings.TrimSpace(handHeading))
+}
+
+func (p Plan) write(w io.Writer, host string, rows []Row, f Figures, more besides, notes []byte) {
 	fmt.Fprintf(w, head, host, p.Rounds, p.Warm, p.Time)
 	Table(w, rows)
 	var foreign []float64
@@ -62,8 +92,9 @@ func (p Plan) write(w io.Writer, host string, rows []Row, f Figures) {
 	}
 	fmt.Fprintf(w, figures, f.RSS>>20, f.Idle, f.IdleRSS>>20, f.Loaded>>20, kills, f.Leader.Seconds(), kills, f.Owned, f.Takeover.Seconds(), f.Protected.Seconds(),
 		f.Rows, f.Stopped.Seconds(), f.Rows, f.Killed.Seconds())
-	io.WriteString(w, scenarios)
-	io.WriteString(w, limits)
+	more.write(w)
+	io.WriteString(w, "\n")
+	w.Write(notes)
 }
 
 const head = `# Benchmarks
@@ -76,12 +107,16 @@ loopback port and leaves the host's alone).
 ## How mail is taken
 
 Everything runs on one machine: the generator, Postfix, and three members that replicate to each other over loopback, all of them with their data on the
-same disk. So mailraft syncs three copies of everything, on processors that it shares with the generator; Postfix syncs one.
+same disk. So mailraft syncs three copies of everything, on processors that it shares with the generator; Postfix syncs one. JetStream and RabbitMQ are what
+one might build such a queue on: three nodes each, which take bytes by their own protocols and know nothing of mail.
 
 - Generator: a closed loop. A session sends a message, waits for its answer and sends the next on the same connection; MAIL, RCPT and DATA are pipelined.
   Random content; sessions are spread over the three members.
 - Postfix: own configuration and queue directory, accepts and holds (HOLD), one copy, its default syncing, logs to a file.
-- mailraft: three voters, ` + "`queue suspend --all`" + `, default parameters, logs to a file. 250 after content is synced on two members and the entry is committed and applied.
+- mailraft: three voters, ` + "`queue suspend --all`" + `, default parameters, logs to a file. 250 after content is synced on two members and the entry is committed and applied;
+  TLS between the members.
+- JetStream: nats-server 2.15, a file stream with three replicas, ` + "`sync_interval: always`" + `, 8 connections; no TLS between the nodes. RabbitMQ: Debian's, a quorum queue on three
+  nodes, 6 connections, a channel for each session; no TLS. A session publishes, waits for the confirmation, and publishes the next.
 - %d rounds in which the systems take turns at every load, the order turned around each time, after the disk has been synced; %s to warm up, %s counted.
   Medians; the ratio is the median of the ratios of the rounds. A figure alone says more about the machine than about the program.
 - written/content: bytes that the processes caused to be written (write_bytes of /proc/PID/io: pages made dirty, without the file system's own metadata) for
@@ -109,34 +144,4 @@ const figures = `
 | re-protection after that: each of them has an owner, a shadow server and its copies again | %.1f s |
 | start with %d rows after an orderly end, until it takes mail | %.1f s |
 | start with %d rows after kill -9 | %.1f s |
-`
-
-// scenarios are figures of tests; written by hand.
-const scenarios = `
-## In scenarios
-
-Printed by tests, of which anybody may ask again; here on the same machine, while it had much other work.
-
-| what | figure | how |
-|---|---|---|
-| 2,000 messages wait (20 MB), 1,394 of them with the leader as owner or shadow server, span 5 s; it is killed: each has an owner and a shadow server that are up, and its copies | 8.6 s | ` + "`go test -tags e2e -run TestProtectedAgain -v ./internal/e2e`" + `: from the signal until listings by member and by what is lacking are empty; the election is in it |
-| its disk is then wiped, and it joins anew: it votes, with the content of all that is to be delivered | 1.2 s | the same; from the wipe |
-| a log of 1 GiB, what a member keeps at most by default (1.3 million entries of small mail), opens: every page is read and its checksum verified | 5.0 s | ` + "`go test -run ^$ -bench OpenLongLog ./store/raftlog`" + ` |
-| one of 256 MiB | 0.7 s | the same |
-`
-
-// limits is what the profiles say; written by hand, and to be looked at again
-// when the figures change.
-const limits = `
-## What limits
-
-The processors, at every load with more than a few sessions: with two of them for everything, what a message costs on all three members together is the rate.
-Of that, by the members' CPU profiles at 10 KB and 50 sessions: the log (bbolt: two syncs and a few pages for every batch of about ten entries) 14 %,
-applying entries (CBOR, Pebble) 17 %, SMTP 15 %, content segments 9 % (two thirds of it in fdatasync), content to and from peers 11 % (half of it TLS), the
-Go scheduler and allocator 15 %. At 75 KB a third is system calls that move bytes: every byte is read from the client, encrypted twice, sent and read twice,
-and written three times.
-
-With one session the latency counts: content synced on a majority, then the log's two syncs on the leader and on a follower, one after the other.
-
-` + "`mailraft bench rounds --exe OLD --exe NEW`" + ` compares two binaries in the same way, and takes profiles with ` + "`--profiles DIR`" + `.
 `

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -26,13 +27,15 @@ type Plan struct {
 	Dir      string // made; everything lies below it, on the same disk
 	Exes     []string
 	Postfix  bool
+	Rival    string // program of internal/bench/rival: compare with JetStream, and with RabbitMQ where it is installed
 	Cells    []Cell
 	Rounds   int
 	Warm     time.Duration
 	Time     time.Duration
 	OneByOne bool
-	Leader   bool   // load goes to the leader alone, and not to all members
-	Profiles string // directory for CPU profiles of the members, one of each run; "" is none
+	SyncTime time.Duration // what each sync of every system waits longer; needs strace
+	Leader   bool          // load goes to the leader alone, and not to all members
+	Profiles string        // directory for CPU profiles of the members, one of each run; "" is none
 	Out      io.Writer
 
 	after func(context.Context, *system, []Row) error // the rounds, with the last system
@@ -74,7 +77,12 @@ type system struct {
 	members  int
 	pids     func() []int
 	stop     func()
-	boundary *loopback.Boundary // nil: Postfix
+	boundary *loopback.Boundary // of mailraft
+
+	// Of a system that knows no SMTP: makes ready, and returns the load itself,
+	// which other processes generate.
+	prepare    func(Load) (func(context.Context) Result, error)
+	generators []int
 }
 
 // Run is one system under one load for a while.
@@ -148,7 +156,7 @@ func (p Plan) Run(ctx context.Context) ([]Row, error) {
 		}
 	}
 	if p.after != nil {
-		return rows, p.after(ctx, systems[len(systems)-1], rows)
+		return rows, p.after(ctx, boundaryOf(systems), rows)
 	}
 	return rows, nil
 }
@@ -164,8 +172,12 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // start starts all systems.
 func (p Plan) start(ctx context.Context) (all []*system, err error) {
+	wrap, err := slowSyncs(p.SyncTime)
+	if err != nil {
+		return nil, err
+	}
 	if p.Postfix {
-		s, err := startPostfix(ctx, filepath.Join(p.Dir, "postfix"))
+		s, err := startPostfix(ctx, filepath.Join(p.Dir, "postfix"), "", wrap)
 		if err != nil {
 			return all, err
 		}
@@ -176,7 +188,8 @@ func (p Plan) start(ctx context.Context) (all []*system, err error) {
 		if len(p.Exes) > 1 {
 			name = filepath.Base(filepath.Dir(exe))
 		}
-		s, err := startBoundary(ctx, loopback.Options{Dir: filepath.Join(p.Dir, fmt.Sprintf("boundary%d", i+1)), Exe: exe, Pprof: p.Profiles != ""})
+		s, err := startBoundary(ctx, loopback.Options{Dir: filepath.Join(p.Dir, fmt.Sprintf("boundary%d", i+1)), Exe: exe, Pprof: p.Profiles != "",
+			Wrap: func(int) []string { return wrap }})
 		if err != nil {
 			return all, err
 		}
@@ -188,7 +201,27 @@ func (p Plan) start(ctx context.Context) (all []*system, err error) {
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return p.startRivals(ctx, wrap, all)
+}
+
+func (p Plan) startRivals(ctx context.Context, wrap []string, all []*system) ([]*system, error) {
+	if p.Rival == "" {
+		return all, nil
+	}
+	s, err := startJetStream(p.Rival, wrap, filepath.Join(p.Dir, "jetstream"))
+	if err != nil {
+		return all, err
+	}
+	all = append(all, s)
+	s, err = startRabbitMQ(ctx, p.Rival, wrap, filepath.Join(p.Dir, "rabbitmq"))
+	if errors.Is(err, ErrNoRabbitMQ) {
+		fmt.Fprintln(p.Out, err)
+		return all, nil
+	}
+	if err == nil {
+		all = append(all, s)
+	}
+	return all, err
 }
 
 // startBoundary starts three members whose queues are suspended: they take
@@ -229,7 +262,14 @@ func (p Plan) measure(ctx context.Context, s *system, c Cell) (Run, error) {
 		usage
 		own, busy time.Duration
 	}
-	look := func() moment { return moment{used(s.pids()), own(), busy()} }
+	look := func() moment { return moment{used(s.pids()), own() + used(s.generators).cpu, busy()} }
+	generate := load.Run
+	if s.prepare != nil {
+		var err error
+		if generate, err = s.prepare(load); err != nil {
+			return Run{}, fmt.Errorf("prepare %s: %w", s.name, err)
+		}
+	}
 	var begin, end moment
 	var looking sync.WaitGroup
 	looking.Go(func() {
@@ -241,7 +281,7 @@ func (p Plan) measure(ctx context.Context, s *system, c Cell) (Run, error) {
 		}
 	})
 	profiled := p.profile(ctx, s, c)
-	run := Run{Result: load.Run(ctx)}
+	run := Run{Result: generate(ctx)}
 	profiled()
 	looking.Wait()
 	if err := ctx.Err(); err != nil {
@@ -254,4 +294,15 @@ func (p Plan) measure(ctx context.Context, s *system, c Cell) (Run, error) {
 		run.Foreign = (end.busy - begin.busy - cpu - (end.own - begin.own)).Seconds() / p.Time.Seconds()
 	}
 	return run, nil
+}
+
+// boundaryOf is the last system that is a boundary.
+func boundaryOf(systems []*system) *system {
+	var last *system
+	for _, s := range systems {
+		if s.boundary != nil {
+			last = s
+		}
+	}
+	return last
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,9 +29,10 @@ const daemons = "/usr/lib/postfix/sbin"
 
 // Options say what to run.
 type Options struct {
-	Dir      string // of its files; its daemons, which run as another user, get through to it
-	Main     string // lines of main.cf beyond those that make it private
-	Services string // lines of master.cf beyond smtpd and what every Postfix needs
+	Dir      string   // of its files; its daemons, which run as another user, get through to it
+	Main     string   // lines of main.cf beyond those that make it private
+	Services string   // lines of master.cf beyond smtpd and what every Postfix needs
+	Wrap     []string // words before its command, such as those that slow it down
 }
 
 // Postfix is one that runs.
@@ -63,7 +65,8 @@ func Start(ctx context.Context, o Options) (*Postfix, error) {
 		return nil, err
 	}
 	defer output.Close()
-	cmd := exec.Command(filepath.Join(daemons, "master"), "-c", filepath.Join(o.Dir, "etc"), "-d")
+	words := append(slices.Clone(o.Wrap), filepath.Join(daemons, "master"), "-c", filepath.Join(o.Dir, "etc"), "-d")
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+filepath.Join(o.Dir, "etc"))
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
