@@ -3,69 +3,7 @@ package smtpd
 import (
 	"strings"
 	"testing"
-
-	"mailraft/smtpd/wire"
 )
-
-// What is known of SMTP smuggling: sequences that some servers take for the end
-// of a message. Here only CRLF.CRLF ends it; what is inside is mended or
-// refused, and never run as commands.
-var smuggling = []struct {
-	name, in string // after DATA, without the true end
-	want     string // with Normalise
-}{
-	{"LF.LF", "a\n.\nMAIL FROM:<evil@b.example>", "a\r\n.\r\nMAIL FROM:<evil@b.example>\r\n"},
-	{"LF.CRLF", "a\n.\r\nMAIL FROM:<evil@b.example>", "a\r\n.\r\nMAIL FROM:<evil@b.example>\r\n"},
-	{"CRLF.LF", "a\r\n.\nRSET", "a\r\n\r\nRSET\r\n"},
-	{"CR.CR", "a\r.\rRSET", "a . RSET\r\n"},
-	{"CR.CRLF", "a\r.\r\nRSET", "a .\r\nRSET\r\n"},
-	{"CRLF.CR", "a\r\n.\rRSET", "a\r\n RSET\r\n"},
-	{"CRLF.CRCRLF", "a\r\n.\r\r\nRSET", "a\r\n \r\nRSET\r\n"},
-	{"CRCRLF", "a\r\r\nb", "a \r\nb\r\n"},
-	{"LFLF", "a\n\nb", "a\r\n\r\nb\r\n"},
-	{"LFCR", "a\n\rb", "a\r\n b\r\n"},
-	{"LF..CRLF", "a\n..\r\nb", "a\r\n..\r\nb\r\n"},
-	{"CRs at the end", "a\r\r", "a  \r\n"},
-	{"NUL.CRLF", "a\r\n\x00.\r\nRSET", "a\r\n\x00.\r\nRSET\r\n"},
-	{"CRLF.NULCRLF", "a\r\n.\x00\r\nRSET", "a\r\n\x00\r\nRSET\r\n"},
-	{"none", "a\r\n..b\r\n...", "a\r\n.b\r\n..\r\n"},
-}
-
-func TestSmuggling(t *testing.T) {
-	for _, tt := range smuggling {
-		for _, bare := range []wire.Bare{wire.Normalise, wire.Reject} {
-			q := &queue{}
-			cfg := testConfig(q)
-			cfg.Bare = bare
-			_, addr := start(t, cfg)
-			clean := !strings.Contains(strings.NewReplacer("\r\n", "").Replace(tt.in), "\r") && !strings.Contains(strings.ReplaceAll(tt.in, "\r\n", ""), "\n")
-			for _, step := range []int{1, len(tt.in) + 5} {
-				p := dial(t, addr)
-				p.send(hello + envelope + "DATA\r\n")
-				p.want("250", "250", "250", "354")
-				for in := tt.in + "\r\n.\r\n"; in != ""; {
-					n := min(step, len(in))
-					p.send(in[:n])
-					in = in[n:]
-				}
-				if bare == wire.Reject && !clean {
-					p.want("550 5.6.11")
-				} else {
-					p.want("250")
-				}
-				p.cmd("QUIT", "221")
-				got := q.take()
-				if bare == wire.Reject && !clean {
-					if got != nil {
-						t.Errorf("%s: accepted %q", tt.name, got[0].body)
-					}
-				} else if len(got) != 1 || got[0].body != tt.want {
-					t.Errorf("%s: got %+v, want %q", tt.name, got, tt.want)
-				}
-			}
-		}
-	}
-}
 
 // CR CR LF . CR LF ends a message, which go-smtp alone would miss.
 func TestEndAfterBareCR(t *testing.T) {

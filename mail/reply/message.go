@@ -24,8 +24,8 @@ var (
 		When: "the message is on the disks of a majority, and so is the entry that names it. The id is that of every view and of the Received field"})
 	TooLarge = define(Entry{Code: 552, Enhanced: "5.3.4", Text: "Message is larger than %d bytes", At: Message,
 		When: "it is larger than `message-size-max` (RFC 1870); also to MAIL with SIZE=, and to a BDAT that goes beyond it", Limit: "message-size-max"})
-	Bare = define(Entry{Code: 550, Enhanced: "5.6.11", Text: "Bare CR or LF in message", At: Message,
-		When: "CR or LF stand outside a CRLF, and such mail is to be refused; by default it is mended"})
+	Bare = define(Entry{Code: 550, Enhanced: "5.6.11", Text: "Bare CR or LF, or NUL, in message", At: Message,
+		When: "CR or LF stand outside a CRLF, or there is a NUL, and such mail is to be refused; by default it is mended"})
 	Loop = define(Entry{Code: 554, Enhanced: "5.4.6", Text: "Too many hops, the message is in a loop", At: Message,
 		When: "it has more than `hops-max` Received fields (RFC 5321 §6.3)", Limit: "hops-max"})
 	Slow = define(Entry{Code: 421, Enhanced: "4.4.2", Text: "Message did not come in time, closing connection", At: Message,

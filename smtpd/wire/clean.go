@@ -2,8 +2,10 @@ package wire
 
 import "bytes"
 
-// cleaner finds, and by policy mends, CR and LF outside a CRLF pair, wherever
-// the pieces of the text are cut.
+// cleaner finds, and by policy mends, CR and LF outside a CRLF pair, and NUL,
+// wherever the pieces of the text are cut. NUL has no place in mail (RFC 5321
+// §2.3.8, RFC 6152 §3), and a server that drops it may see the end of a message
+// where we see CRLF NUL "." CRLF.
 type cleaner struct {
 	policy Bare
 	bare   bool // found some
@@ -46,6 +48,9 @@ func (k *cleaner) add(b byte) {
 	case '\n':
 		k.bare = true
 		k.tmp = append(k.tmp, '\r', '\n')
+	case 0:
+		k.bare = true
+		k.tmp = append(k.tmp, ' ')
 	default:
 		k.tmp = append(k.tmp, b)
 	}
@@ -81,6 +86,9 @@ func (k *cleaner) end() []byte {
 
 // hasBare judges a piece that neither starts nor ends within a CRLF.
 func hasBare(p []byte) bool {
+	if bytes.IndexByte(p, 0) >= 0 {
+		return true
+	}
 	crs := bytes.Count(p, crlf[:1])
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')

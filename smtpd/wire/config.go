@@ -9,13 +9,14 @@ import (
 	"mailraft/mail"
 )
 
-// Bare says what to do with a message that has CR or LF outside a CRLF pair.
+// Bare says what to do with a message that has CR or LF outside a CRLF pair, or
+// NUL.
 // Whatever it is, only CRLF "." CRLF ends a message (RFC 5321 §2.3.8), so
 // neither choice lets one message be taken for two.
 type Bare int
 
 const (
-	// Normalise turns a bare LF into CRLF, and a bare CR into a space: as a line
+	// Normalise turns a bare LF into CRLF, NUL and a bare CR into a space: as a line
 	// end it would turn the CR CR LF of some old senders into the empty line
 	// that ends the header. It is the default, as in Postfix since 3.9.
 	Normalise Bare = iota

@@ -74,6 +74,11 @@ func refClean(text string) string {
 	text = strings.ReplaceAll(text, "\r\n", mark)
 	text = strings.ReplaceAll(text, "\n", mark)
 	text = strings.ReplaceAll(text, "\r", " ")
+	parts := strings.Split(text, mark)
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "\x00", " ")
+	}
+	text = strings.Join(parts, mark)
 	if text != "" && !strings.HasSuffix(text, mark) {
 		text += mark
 	}
