@@ -1,7 +1,9 @@
 package mailraft_test
 
 import (
+	"cmp"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,7 +21,8 @@ var (
 // it is kept.
 func TestRFCsAreListed(t *testing.T) {
 	known := map[string]bool{}
-	for _, m := range rfcInTable.FindAllStringSubmatch(read(t, "docs/rfc.md"), -1) {
+	standards, _, _ := strings.Cut(read(t, "docs/rfc.md"), whereMark)
+	for _, m := range rfcInTable.FindAllStringSubmatch(standards, -1) {
 		known[m[1]] = true
 	}
 	for _, f := range readTree(t) {
@@ -29,6 +32,54 @@ func TestRFCsAreListed(t *testing.T) {
 				known[m[1]] = true
 			}
 		}
+	}
+}
+
+const whereMark = "<!-- made by go test . -run TestRFCsHaveAPlace -rewrite -->\n"
+
+var whereLine = regexp.MustCompile("(?m)^\\| (\\d{3,5}) \\| (.*) \\|$")
+
+// The last part of docs/rfc.md says which packages name an RFC: each RFC that
+// one names is there, and no package that does not name it.
+func TestRFCsHaveAPlace(t *testing.T) {
+	const path = "docs/rfc.md"
+	places := map[string][]string{}
+	for _, f := range readTree(t) {
+		if f.test {
+			continue
+		}
+		for _, m := range rfcInCode.FindAllStringSubmatch(f.text, -1) {
+			if !slices.Contains(places[m[1]], f.dir) {
+				places[m[1]] = append(places[m[1]], f.dir)
+			}
+		}
+	}
+	head, listed, ok := strings.Cut(read(t, path), whereMark)
+	if !ok {
+		t.Fatalf("%s: no line %s", path, whereMark)
+	}
+	if *rewrite {
+		text := head + whereMark + "\n| RFC | packages |\n|---|---|\n"
+		numbers := slices.SortedFunc(maps.Keys(places), func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+		for _, n := range numbers {
+			slices.Sort(places[n])
+			text += "| " + n + " | `" + strings.Join(places[n], "`, `") + "` |\n"
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for _, m := range whereLine.FindAllStringSubmatch(listed, -1) {
+		for _, dir := range strings.Split(m[2], ", ") {
+			if dir = strings.Trim(dir, "`"); !slices.Contains(places[m[1]], dir) {
+				t.Errorf("%s: %s does not name RFC %s", path, dir, m[1])
+			}
+		}
+		delete(places, m[1])
+	}
+	for n, dirs := range places {
+		t.Errorf("%s: no line for RFC %s, which %q name: go test . -run TestRFCsHaveAPlace -rewrite", path, n, dirs)
 	}
 }
 

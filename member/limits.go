@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
+	"mailraft/fsm"
 	"mailraft/mail"
 	"mailraft/smtpd"
 	"mailraft/smtpd/limit"
@@ -19,6 +22,7 @@ type Limits struct {
 	ErrorsMax     int `toml:"errors-max"`     // refused since the last accepted message; default 50
 	RecipientsMax int `toml:"recipients-max"` // of a message; default and most 1000
 	HopsMax       int `toml:"hops-max"`       // Received fields; default 50
+	OwnHopsMax    int `toml:"own-hops-max"`   // of those, by members of this boundary; default 5
 
 	// Of one client: an IPv4 address or an IPv6 /64.
 	SessionsPerClient  int    `toml:"sessions-per-client"`  // open at once; default 100
@@ -48,11 +52,11 @@ const recipientsMost = 1000
 // complete fills in defaults, and names the first key that cannot stand.
 func (l *Limits) complete() error {
 	out := smtpd.Limits{Sessions: cmp.Or(l.SessionsMax, 4096), Commands: cmp.Or(l.CommandsMax, 100), Errors: cmp.Or(l.ErrorsMax, 50),
-		Recipients: cmp.Or(l.RecipientsMax, recipientsMost), Hops: cmp.Or(l.HopsMax, 50), SessionsPerClient: cmp.Or(l.SessionsPerClient, 100),
+		Recipients: cmp.Or(l.RecipientsMax, recipientsMost), Hops: cmp.Or(l.HopsMax, 50), OwnHops: cmp.Or(l.OwnHopsMax, 5), SessionsPerClient: cmp.Or(l.SessionsPerClient, 100),
 		Messages: cmp.Or(l.MessagesPerSession, 1000), RateMin: cmp.Or(l.RateMin, 100)}
 	switch {
-	case out.Sessions < 1 || out.Hops < 1:
-		return fmt.Errorf("sessions-max and hops-max: %d and %d: want more than 0", out.Sessions, out.Hops)
+	case out.Sessions < 1 || out.Hops < 1 || out.OwnHops < 1:
+		return fmt.Errorf("sessions-max, hops-max, own-hops-max: %d, %d, %d: want more than 0", out.Sessions, out.Hops, out.OwnHops)
 	case out.Recipients < 1 || out.Recipients > recipientsMost:
 		return fmt.Errorf("recipients-max: %d: want 1 to %d", out.Recipients, recipientsMost)
 	}
@@ -121,6 +125,11 @@ func (l *Limits) times(out *smtpd.Limits) error {
 		*q.d = d
 	}
 	return nil
+}
+
+// isMember reports a host name that a member of the boundary has in mail.
+func (m *Engine) isMember(host string) bool {
+	return slices.ContainsFunc(m.fsm.Settings().Members, func(o fsm.Member) bool { return o.Host != "" && strings.EqualFold(o.Host, host) })
 }
 
 // proxies reads proxy-from of a listener.

@@ -28,16 +28,16 @@ func TestLimits(t *testing.T) {
 		t.Errorf("set: %+v", d)
 	}
 	for want, l := range map[string]Limits{
-		"sessions-max and hops-max: -1 and 50": {SessionsMax: -1},
-		"recipients-max: 1001":                 {RecipientsMax: 1001},
-		"recipients-max: -1":                   {RecipientsMax: -1},
-		"early-talkers":                        {EarlyTalkers: "maybe"},
-		"exempt-networks: \"localhost\"":       {ExemptNetworks: []string{"localhost"}},
-		"10.1.0.0/16 is meant":                 {ExemptNetworks: []string{"10.1.2.3/16"}},
-		"message-rate: \"5\" is no rate":       {MessageRate: "5"},
-		"command-time: 0s: want 1s to 1h":      {CommandTime: "0s"},
-		"greet-delay: 5m: want 0s to 1m":       {GreetDelay: "5m"},
-		"transaction-time":                     {TransactionTime: "soon"},
+		"sessions-max, hops-max, own-hops-max: -1, 50, 5": {SessionsMax: -1},
+		"recipients-max: 1001":                            {RecipientsMax: 1001},
+		"recipients-max: -1":                              {RecipientsMax: -1},
+		"early-talkers":                                   {EarlyTalkers: "maybe"},
+		"exempt-networks: \"localhost\"":                  {ExemptNetworks: []string{"localhost"}},
+		"10.1.0.0/16 is meant":                            {ExemptNetworks: []string{"10.1.2.3/16"}},
+		"message-rate: \"5\" is no rate":                  {MessageRate: "5"},
+		"command-time: 0s: want 1s to 1h":                 {CommandTime: "0s"},
+		"greet-delay: 5m: want 0s to 1m":                  {GreetDelay: "5m"},
+		"transaction-time":                                {TransactionTime: "soon"},
 	} {
 		if err := l.complete(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -40,7 +40,7 @@ func (m *Member) openMail() error {
 	}
 	m.smtp = smtpd.New(smtpd.Config{Users: users, Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
 		SizeMax: func() int64 { return m.params.get().MessageSizeMax },
-		Limits:  m.cfg.SMTP.Limits.limits, Logger: m.log.Named("smtp")})
+		Limits:  m.cfg.SMTP.Limits.limits, Own: m.isMember, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
 	return m.openListeners()
 }

@@ -19,7 +19,9 @@ const fieldMax = 998
 type header struct {
 	fields mail.Fields
 	hops   int
-	high   bool // a byte above 127 is in it, or it is too long to tell
+	own    func(host string) bool // nil: nobody's
+	ours   int                    // hops that were members of this boundary
+	high   bool                   // a byte above 127 is in it, or it is too long to tell
 
 	seen int
 	done bool
@@ -78,6 +80,9 @@ func (h *header) endField() {
 	switch h.name {
 	case "received":
 		h.hops++
+		if h.own != nil && h.own(receivedBy(string(h.text))) {
+			h.ours++
+		}
 	case "message-id":
 		keep(&h.fields.MessageID)
 	case "date":
@@ -86,6 +91,17 @@ func (h *header) endField() {
 		keep(&h.fields.Subject)
 	}
 	h.name = ""
+}
+
+// receivedBy is the host that wrote a Received field; empty if it does not say.
+func receivedBy(value string) string {
+	words := strings.Fields(value)
+	for i, w := range words[:max(len(words)-1, 0)] {
+		if strings.EqualFold(w, "by") {
+			return strings.TrimRight(words[i+1], ";")
+		}
+	}
+	return ""
 }
 
 // finish ends the header, also where the message ends within it.

@@ -20,6 +20,7 @@ type Limits struct {
 	Errors     int // refused commands since the last accepted message; 50
 	Recipients int // of a message; 1000. There is always a limit
 	Hops       int // Received fields; 50. There is always a limit
+	OwnHops    int // of those, by members of this boundary; 5. There is always a limit
 
 	// Of one client: an IPv4 address or an IPv6 /64.
 	SessionsPerClient int        // open at once; 100
@@ -50,6 +51,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.Recipients, 1000)
 	set(&l.Hops, 50)
+	set(&l.OwnHops, 5)
 	set(&l.Sessions, 4096)
 	set(&l.SessionsPerClient, 100)
 	set(&l.Messages, 1000)

@@ -41,7 +41,7 @@ func (s *session) receive(m *wire.Message) (*mail.Reply, error) {
 	if err := s.filter.Data(); err != nil {
 		return nil, err
 	}
-	var head header
+	head := header{own: s.srv.cfg.Own}
 	high, err := s.stream(m, up, &head)
 	if err != nil {
 		return nil, err
@@ -102,6 +102,9 @@ func (s *session) stream(m *wire.Message, up io.Writer, head *header) (high bool
 		head.look(p)
 		if head.hops > s.srv.cfg.Limits.Hops {
 			return high, reply.Loop.Reply()
+		}
+		if head.ours > s.srv.cfg.Limits.OwnHops {
+			return high, reply.LoopHere.Reply()
 		}
 		if _, err := up.Write(p); err != nil {
 			return high, fmt.Errorf("store a message: %w", err)

@@ -236,6 +236,8 @@ func (s *script) setting(arg string) (err error) {
 		number(&l.Errors)
 	case "hops-max":
 		number(&l.Hops)
+	case "own":
+		s.cfg.Own = func(host string) bool { return host == value }
 	case "connection-rate":
 		l.ConnectionRate, err = limit.ParseRate(value)
 	case "message-rate":

@@ -51,7 +51,8 @@ type Config struct {
 	Queue     Queue
 	Directory Directory
 	Gate      Gate
-	Users     Users // who may authenticate; nil where no listener asks for it
+	Own       func(host string) bool // a member of this boundary, by its name in Received fields; nil: none is known
+	Users     Users                  // who may authenticate; nil where no listener asks for it
 
 	GuessDelay time.Duration // how long a wrong password is answered later, for each; 0 is 1s
 

@@ -54,6 +54,9 @@ var smuggling = []struct {
 	{"CRLF. SP CRLF", "a\r\n. \r\n" + evil, "a\r\n \r\n" + evil + "\r\n"},
 	{"VT and FF as line ends", "a\x0b.\x0b\x0c.\x0c" + evil, "a\x0b.\x0b\x0c.\x0c" + evil + "\r\n"},
 	{"NEL as line end", "a\xc2\x85.\xc2\x85" + evil, "a\xc2\x85.\xc2\x85" + evil + "\r\n"},
+	{"998 octets", strings.Repeat("x", 998), strings.Repeat("x", 998) + "\r\n"},
+	{"1,000 octets", strings.Repeat("x", 1000), strings.Repeat("x", 1000) + "\r\n"},
+	{"3,000 octets", strings.Repeat("x", 3000), strings.Repeat("x", 3000) + "\r\n"},
 	{"none", "a\r\n..b\r\n...", "a\r\n.b\r\n..\r\n"},
 }
 
@@ -242,15 +245,58 @@ func (content) Close() error { return nil }
 // passOn delivers what the queue was given.
 func passOn(t *testing.T, out *remote.Transport, addr, body string) {
 	t.Helper()
-	a := &deliver.Attempt{
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if got := out.Deliver(ctx, attemptAt(addr, body)); len(got) != 1 || got[0].Reply.Code != 250 {
+		t.Errorf("%q: %+v", body, got)
+	}
+}
+
+func attemptAt(addr, body string) *deliver.Attempt {
+	return &deliver.Attempt{
 		Job: deliver.Job{ID: mail.NewID(1e12, 5, 0), ReversePath: "a@b.example", Content: mail.Content{Size: int64(len(body))}, Accepted: 1e12,
 			Destination: deliver.Destination{Key: "db/DB1", Addr: "smtp://" + addr}, Recipients: []deliver.Recipient{{Address: "c@example.org"}}, All: []string{"c@example.org"}},
 		Open:  func() (io.ReadSeekCloser, error) { return content{bytes.NewReader([]byte(body))}, nil },
 		Final: func() error { return nil },
 	}
+}
+
+// Answers that somebody puts behind a next hop's 220 to STARTTLS are not heard
+// as answers: they are no TLS, so the connection ends, and nothing was said on
+// it but the beginning of a handshake.
+func TestInjectedAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		l.Close() // a second attempt, without TLS, finds nobody
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		r := bufio.NewReader(c)
+		fmt.Fprint(c, "220 next.example\r\n")
+		_, _ = r.ReadString('\n')
+		fmt.Fprint(c, "250-next.example\r\n250 STARTTLS\r\n")
+		_, _ = r.ReadString('\n')
+		fmt.Fprint(c, "220 go\r\n250-next.example\r\n250 8BITMIME\r\n250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
+		all, _ := io.ReadAll(r) // a reset is an end too
+		c.Close()
+		heard <- string(all)
+	}()
+	out := &remote.Transport{Host: "mx.example.org"}
+	defer out.Close()
+	a := attemptAt(l.Addr().String(), "x\r\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if got := out.Deliver(ctx, a); len(got) != 1 || got[0].Reply.Code != 250 {
-		t.Errorf("%q: %+v", body, got)
+	if got := out.Deliver(ctx, a); len(got) != 1 || !got[0].Reply.Temporary() {
+		t.Errorf("delivered: %+v", got)
+	}
+	if said := <-heard; said == "" || said[0] != 0x16 || strings.Contains(said, "MAIL") {
+		t.Errorf("said %.80q", said)
 	}
 }

@@ -28,6 +28,8 @@ var (
 		When: "CR or LF stand outside a CRLF, or there is a NUL, and such mail is to be refused; by default it is mended"})
 	Loop = define(Entry{Code: 554, Enhanced: "5.4.6", Text: "Too many hops, the message is in a loop", At: Message,
 		When: "it has more than `hops-max` Received fields (RFC 5321 §6.3)", Limit: "hops-max"})
+	LoopHere = define(Entry{Code: 554, Enhanced: "5.4.6", Text: "The message was here too often, it is in a loop", At: Message,
+		When: "more than `own-hops-max` of its Received fields were written by members of this boundary: it is sent out, and comes back", Limit: "own-hops-max"})
 	Slow = define(Entry{Code: 421, Enhanced: "4.4.2", Text: "Message did not come in time, closing connection", At: Message,
 		When: "nothing came for `block-time`, less than `rate-min` octets a second on average, or the whole took longer than `transaction-time`", Limit: "transaction-time"})
 	Lost = define(Entry{Code: 421, Enhanced: "4.4.2", Text: "Connection lost", At: Message,
