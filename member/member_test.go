@@ -32,7 +32,7 @@ type house struct {
 	members []*Member
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	addr, err := fixedport.Addr()
 	if err != nil {
