@@ -27,6 +27,10 @@ func TestReplies(t *testing.T) {
 	is("disk, as the content is stored", m.uploadError(fmt.Errorf("write: %w", replica.ErrFull)), reply.DiskFull, m.cfg.Hostname)
 	is("memory", m.full("memory"), reply.MemoryShort, m.cfg.Hostname)
 	is("queue", m.full("queue"), reply.QueueLong, m.cfg.Hostname)
+	h.until("members are known by their names in mail", func() bool { return m.isMember("M2.example.test") && m.isMember(m.cfg.Hostname) })
+	if m.isMember("m2.example.org") || m.isMember("") {
+		t.Error("everybody is a member")
+	}
 	h.until("a lease", m.node.Lease().Valid)
 	is("no majority", m.uploadError(replica.ErrNoMajority), reply.NoMajority)
 
