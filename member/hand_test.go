@@ -1,11 +1,17 @@
 package member
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"syscall"
 	"testing"
 
+	"mailraft/fsm"
 	"mailraft/mail"
 )
 
@@ -22,7 +28,7 @@ func TestInHand(t *testing.T) {
 		}
 		return h
 	}
-	die := func(h *hand) { h.f.Close() }
+	die := func(h *hand) { h.f.Close() } // as far as the file is concerned
 	id := func(n uint64) mail.ID { return mail.NewID(1_900_000_000_000, n, 0) }
 
 	h := open(1, "boot-1")
@@ -103,4 +109,58 @@ func FuzzInHand(f *testing.F) {
 		}
 		h.close()
 	})
+}
+
+// A process that is killed twice while it has the same message in hand, among
+// others that go on, leaves exactly that one to be blamed.
+func TestKilledTwice(t *testing.T) {
+	if dir := os.Getenv("MAILRAFT_TEST_IN_HAND"); dir != "" {
+		die(t, dir)
+	}
+	dir := t.TempDir()
+	v := fsm.Crashes{}
+	for start := range 2 {
+		c := exec.Command(os.Args[0], "-test.run=^TestKilledTwice$")
+		c.Env = append(os.Environ(), "MAILRAFT_TEST_IN_HAND="+dir, fmt.Sprintf("MAILRAFT_TEST_START=%d", start+1))
+		if out, err := c.CombinedOutput(); c.ProcessState == nil || c.ProcessState.ExitCode() != -1 {
+			t.Fatalf("ended by itself: %v\n%s", err, out)
+		}
+		h, err := openHand(dir, 7, uint64(start+10), bootID(), func(string, error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := h.crashes()
+		if len(left) != 1 || left[0].Starts != uint64(start+1) {
+			t.Fatalf("left %+v", left)
+		}
+		v = left[0].Crashes
+		if err := errors.Join(h.settled(left[0]), h.close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if killer := mail.NewID(1_900_000_000_000, 1, 0); v.Last != killer || len(v.IDs) != 2 {
+		t.Errorf("blamed is %v of %v", v.Last, v.IDs)
+	}
+}
+
+// die is the process: others come and go, one stays in hand, and so does the
+// killer, of which the second process knows that it is suspect.
+func die(t *testing.T, dir string) {
+	starts, err := strconv.ParseUint(os.Getenv("MAILRAFT_TEST_START"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHand(dir, 7, starts, bootID(), func(what string, err error) { t.Fatal(what, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(50) {
+		h.Take(mail.NewID(1_900_000_000_000, 100+n, 0), false)()
+	}
+	h.Take(mail.NewID(1_900_000_000_000, 2, 0), false)
+	h.Take(mail.NewID(1_900_000_000_000, 1, 0), starts > 1)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {}
 }
