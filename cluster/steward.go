@@ -14,10 +14,11 @@ import (
 )
 
 // Pieces of bounded work, in rows: an entry of this size is applied in
-// milliseconds, and any leader goes on from where one left off.
+// milliseconds, which new mail waits for, and any leader goes on from where one
+// left off.
 const (
 	takeoverRows = 250
-	expireRows   = 500
+	expireRows   = 150 // each a row that is read, and eight keys that go
 	protectRows  = 250
 )
 

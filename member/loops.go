@@ -77,7 +77,7 @@ func (m *Engine) acknowledge() {
 }
 
 func (m *Engine) acknowledgeAll() {
-	const idsMax = 1000
+	const idsMax = 250 // rows are read and changed for each, and new mail waits for the entry
 	for {
 		v := m.fsm.View()
 		var ids []mail.ID

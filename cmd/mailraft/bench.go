@@ -202,6 +202,7 @@ func benchSafetyNetCommand() *cli.Command {
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "of taking mail, beside an empty boundary"},
 			&cli.DurationFlag{Name: "time", Value: 4 * time.Second, Usage: "of each"},
 			&cli.BoolFlag{Name: "resubmit", Value: true, Usage: "send two databases again"},
+			&cli.BoolFlag{Name: "expire", Usage: "let all of it expire in the end, and wait until the disk is given back"},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR` on the disk to be measured; default: the system's for temporary files"},
 		},
 		Action: runBenchSafetyNet,
@@ -223,6 +224,6 @@ func runBenchSafetyNet(c *cli.Context) (err error) {
 		return usageError("--size: %v", err)
 	}
 	p := bench.SafetyNet{Plan: bench.Plan{Exes: []string{exe}, Rounds: c.Int("rounds"), Warm: time.Second, Time: c.Duration("time"), Out: c.App.Writer},
-		Messages: c.Int("messages"), Size: int(size), Sink: c.Bool("resubmit")}
+		Messages: c.Int("messages"), Size: int(size), Sink: c.Bool("resubmit"), Expiry: c.Bool("expire")}
 	return inDirectory(c, &p.Plan, func() error { return p.Run(c.Context) })
 }

@@ -23,6 +23,7 @@ type SafetyNet struct {
 	Messages int  // held
 	Size     int  // bytes of each
 	Sink     bool // also what needs deliveries: resubmission and fresh mail
+	Expiry   bool // also how all of it expires: a quarter of an hour
 
 	mail  *sink
 	lines []string
@@ -58,7 +59,10 @@ func (p *SafetyNet) Run(ctx context.Context) (err error) {
 	if p.Sink {
 		steps = append(steps, p.resubmissions)
 	}
-	steps = append(steps, p.memory, p.expiry)
+	steps = append(steps, p.memory)
+	if p.Expiry {
+		steps = append(steps, p.expiry)
+	}
 	for _, step := range steps {
 		if err := step(ctx, full); err != nil {
 			return err
@@ -378,7 +382,9 @@ func (p *SafetyNet) expiry(ctx context.Context, s *system) error {
 	}
 	p.note("all of it expires", "%.0f s", time.Since(began).Seconds())
 	left := size(dir)
-	for still := 0; still < 8 && ctx.Err() == nil; still++ { // a sweep comes each minute
+	// Content stays until the not-after of its upload, ten minutes, and a sweep
+	// comes each minute.
+	for still := 0; (still < 8 || time.Since(began) < 12*time.Minute) && ctx.Err() == nil; still++ {
 		if err := sleep(ctx, 15*time.Second); err != nil {
 			return err
 		}

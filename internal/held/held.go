@@ -214,7 +214,7 @@ func (h *house) store(from, n int) ([]mail.Submission, error) {
 		if _, err := w.Write(text); err != nil {
 			return nil, err
 		}
-		subs[i] = mail.Submission{Content: mail.Content{ID: id, Size: w.Size(), Sum: w.Sum(), NotAfter: now.Add(10 * time.Minute)},
+		subs[i] = mail.Submission{Content: mail.Content{ID: id, Size: w.Size(), Sum: w.Sum(), NotAfter: now.Add(time.Minute)},
 			Envelope: mail.Envelope{ReversePath: "anna.svensson@sender.example", Recipients: []string{to}}, Fields: f,
 			Trace:   mail.Trace{Helo: "mx7.sender.example", Name: "mx7.sender.example", Address: "192.0.2.77", By: "m1.example.test", Protocol: "ESMTPS", Session: id.String()[:16]},
 			Primary: h.voters[(from+i)%len(h.voters)], Holders: h.voters}
