@@ -55,21 +55,13 @@ const format = pebble.FormatValueSeparation
 func options(o Options) *pebble.Options {
 	log := logger{o.Logger.Named("state"), o.Fatal}
 	po := &pebble.Options{
-		FS:                 o.FS,
-		FormatMajorVersion: format,
-		// The row of a message is written three times within seconds, and most of
-		// its index keys live no longer: what is changed in the memory table is
-		// never written to a level. Each has a WAL of its size, and Pebble keeps
-		// one more than may wait to be used again, for good: 48 MiB in all.
-		MemTableSize:                16 << 20,
-		MemTableStopWritesThreshold: 2,
-		// Fewer and larger merges into the next level. Most look-ups are by an id
-		// that the filters know.
-		L0CompactionThreshold: 8,
-		LBaseMaxBytes:         256 << 20,
-		CacheSize:             32 << 20,
-		MaxOpenFiles:          512,
-		Logger:                log,
+		FS:                          o.FS,
+		FormatMajorVersion:          format,
+		MemTableSize:                8 << 20,
+		MemTableStopWritesThreshold: 4,
+		CacheSize:                   32 << 20,
+		MaxOpenFiles:                512,
+		Logger:                      log,
 		// Damage is told of by whoever met it. Pebble's own way is Fatalf.
 		EventListener: &pebble.EventListener{BackgroundError: log.background, DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
