@@ -206,6 +206,8 @@ func TestServersAndMemory(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
+	well.mu.Lock()
+	defer well.mu.Unlock()
 	if n := len(well.asked) - len(slices.Compact(slices.Sorted(slices.Values(well.asked)))); n != 0 {
 		t.Errorf("asked again: %q", well.asked)
 	}
