@@ -62,6 +62,7 @@ func init() {
 		"refound":      (*script).refounded,
 		"content-lost": (*script).contentLost,
 		"ca":           (*script).changeCA,
+		"frontend":     (*script).changeFrontend,
 		"member-set": func(s *script, a args) string {
 			c := MemberSet{Member: s.member(a.word(0)), Addr: a.get("address", "")}
 			if site := a.get("site", ""); site != "" {
@@ -439,6 +440,13 @@ func (s *script) changeCA(a args) string {
 		c.CA, c.CAKey = []byte("ca "+c.Pin), []byte("key "+c.Pin)
 	}
 	return s.apply(KindCA, c)
+}
+
+// changeFrontend join fe1 01 token=secret; renew fe1 02 was=01; remove fe1.
+func (s *script) changeFrontend(a args) string {
+	c := FrontendChange{Op: a.word(0), Name: a.word(1), Serial: a.word(2), Was: a.get("was", ""), Site: a.get("site", "")}
+	c.Token[1] = a.get("token", "x")[0]
+	return s.apply(KindFrontend, c)
 }
 
 func (s *script) configure(a args) string {

@@ -15,7 +15,7 @@ func (s *script) dump(a args) string {
 	show, ok := map[string]func(*View, args) string{
 		"members": s.dumpMembers, "boundary": s.dumpBoundary, "due": s.dumpDue, "discards": s.dumpDiscards,
 		"safetynet": s.dumpSafetyNet, "contents": s.dumpContents, "all": s.dumpAll, "events": s.dumpEvents,
-		"ca": s.dumpCA, "lost": s.dumpLost, "formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "history": s.dumpHistory, "health": s.dumpHealth,
+		"ca": s.dumpCA, "frontends": s.dumpFrontends, "lost": s.dumpLost, "formers": s.dumpFormers, "gaps": s.dumpGaps, "suspended": s.dumpSuspended, "databases": s.dumpDatabases, "history": s.dumpHistory, "health": s.dumpHealth,
 		"since": s.dumpSince, "held": s.dumpHeld, "params": s.dumpParams, "requests": s.dumpRequests, "directory": s.dumpDirectory,
 	}[a.word(0)]
 	if ok {
@@ -132,6 +132,13 @@ func (s *script) recipients(m *Message) string {
 		fmt.Fprintf(&b, "  and %d more\n", n)
 	}
 	return b.String()
+}
+
+func (s *script) dumpFrontends(v *View, _ args) (out string) {
+	for f := range v.Frontends() {
+		out += fmt.Sprintf("%s site=%s serial=%s was=%s joined=%s renewed=%s\n", f.Name, f.Site, f.Serial, f.Was, clock(f.Joined), clock(f.Renewed))
+	}
+	return out
 }
 
 func (s *script) dumpAll(v *View, _ args) (out string) {

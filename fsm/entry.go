@@ -56,6 +56,7 @@ const (
 	KindCrashes       Kind = 56 // Crashes: a process died with these messages in hand
 	KindNextHop       Kind = 60 // NextHops: how mail is handed over at addresses
 	KindRefound       Kind = 61 // Refound: another boundary is made of a backup
+	KindFrontend      Kind = 64 // FrontendChange: a front end joins, renews its certificate, or is shut out
 	kindSkippable     Kind = 0x80
 	headerSize             = 10
 	version           byte = 1

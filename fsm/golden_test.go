@@ -89,6 +89,7 @@ var golden = map[Kind]struct {
 	KindDelays:        {"delays", Delays{IDs: []mail.ID{goldenID}}},
 	KindCrashes:       {"crashes", Crashes{Member: m2, Starts: 7, IDs: []mail.ID{goldenID}, Last: goldenID}},
 	KindRefound:       {"refound", Refound{Boundary: "b2", Name: "other", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember, Index: 4700, By: "op", Reason: "fire"}},
+	KindFrontend:      {"frontend", FrontendChange{Op: FrontendJoin, Name: "fe1", Serial: "4f", Was: "3e", Site: "west", Token: [32]byte{1, 31: 2}, By: "op", Reason: "new"}},
 	KindMark:          {"mark", Mark{}},
 	KindFound: {"found", Found{Boundary: "b1", Name: "test", CA: []byte{1}, CAKey: []byte{2}, First: goldenMember,
 		Set: map[string]string{"min-voters": "1", "failover-after": "3s"}}},

@@ -195,6 +195,11 @@ func checkDatabases(t Tables, bad func(string, ...any)) {
 	if records != 0 {
 		bad("health is known of %d copies of no database", -records)
 	}
+	for f := range t.Frontends() {
+		if again, ok := t.Frontend(f.Name); !ok || again != f || f.Name == "" || f.Serial == "" || f.Shows("") || !f.Shows(f.Serial) {
+			bad("front end %+v", f)
+		}
+	}
 	if b, _ := t.Boundary(); b.HoldSince != 0 && b.HoldSince <= b.SilentFrom.Add(silenceMax) || (b.HoldSince != 0) != (b.SilentFrom != 0) {
 		bad("held since %v for a silence from %v", b.HoldSince, b.SilentFrom)
 	}

@@ -47,6 +47,7 @@ const (
 	tabLeft         = 'S' // request, member, database, delivery time, id, recipient: deliveries left until the member can serve
 	tabHistory      = 'D' // name: what happened to a database
 	tabHealth       = 'H' // name: what is known of the health of a database's copies
+	tabFrontend     = 'F' // name: front ends that are let in
 )
 
 // Replicated rows lie in [ReplicatedLow, ReplicatedHigh).

@@ -454,6 +454,10 @@ func (w *world) generation() {
 		}
 	}
 	w.do(KindMemberCert, MemberCert{Member: w.member(), Signer: []string{"", "old", "new"}[w.rng.IntN(3)], Believes: []string{"", "old", "new"}[w.rng.IntN(3)]})
+	serials := []string{"", "1", "2", "3"}
+	w.do(KindToken, TokenAdd{Hash: [32]byte{7}, Role: "frontend", Until: begin.Add(24 * time.Hour * 365), Uses: 2})
+	w.do(KindFrontend, FrontendChange{Op: []string{FrontendJoin, FrontendRenew, FrontendRemove}[w.rng.IntN(3)], Name: []string{"fe1", "FE1", "fe2", ""}[w.rng.IntN(4)],
+		Serial: serials[w.rng.IntN(4)], Was: serials[w.rng.IntN(4)], Token: [32]byte{byte(6 + w.rng.IntN(2))}})
 	w.do(KindCA, CAChange{Op: []string{CARotate, CAUse, CAFinish}[w.rng.IntN(3)], Pin: []string{"old", "new"}[w.rng.IntN(2)], CA: []byte{1}, CAKey: []byte{2}, Now: w.chance(2)})
 }
 

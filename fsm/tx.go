@@ -106,6 +106,7 @@ func init() {
 		KindRefound:       handler((*tx).refound),
 		KindContentLost:   handler((*tx).contentLost),
 		KindCA:            handler((*tx).changeCA),
+		KindFrontend:      handler((*tx).changeFrontend),
 		KindMark:          handler(func(t *tx, _ Mark) Answer { return Answer{} }),
 	}
 }

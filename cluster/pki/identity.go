@@ -12,8 +12,8 @@ import (
 	"mailraft/mail"
 )
 
-// The roles. A member speaks to members; a front end and a client speak to
-// the API only.
+// The roles. A member speaks to members; a front end asks where mail may go,
+// and hands it over; a client speaks to the API only.
 const (
 	RoleMember   = "member"
 	RoleFrontend = "frontend"

@@ -86,3 +86,20 @@ func PinMatches(cert *x509.Certificate, pin string) bool {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return subtle.ConstantTimeCompare([]byte(text.EncodeToString(sum[:])), []byte(pin)) == 1
 }
+
+// ParseKey reads a key as NewRequest writes it.
+func ParseKey(keyPEM []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(keyPEM)
+	if block == nil {
+		return nil, fmt.Errorf("%w: no key in it", ErrRequest)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%w: the key cannot sign", ErrRequest)
+	}
+	return signer, nil
+}

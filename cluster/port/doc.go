@@ -1,11 +1,12 @@
 // Package port is the one cluster port of a member: TLS 1.3 with certificates
-// on both sides, split by ALPN (RFC 7301) into Raft, link, content, join and
-// the HTTP/2 API.
+// on both sides, split by ALPN (RFC 7301) into Raft, link, content, join,
+// what front ends ask and hand over, and the HTTP/2 API.
 //
 // Who the other side is comes from its certificate (package pki) and from
 // nothing else: no host name or address is checked. Raft, link and content are
-// for members; the API takes every role; join alone is without a client
-// certificate, because a joiner has none yet. Whether an identity is still
+// for members, two protocols for front ends, and the API for members and
+// clients; a member always answers. Join alone is without a client certificate,
+// because a joiner has none yet. Whether an identity is still
 // welcome is asked of the owner at every handshake, on both sides, and Drop
 // closes what a removed member has open.
 //

@@ -20,6 +20,8 @@ const (
 	Link    = "mailraft-link/1"
 	Content = "mailraft-content/1"
 	Join    = "mailraft-join/1"
+	Front   = "mailraft-frontend/1" // what front ends ask
+	SMTP    = "mailraft-smtp/1"     // sessions that front ends hand over
 	API     = "h2"
 )
 
@@ -60,7 +62,7 @@ type Config struct {
 // Port listens, dials, and knows every connection of both kinds.
 type Port struct {
 	cfg        Config
-	ln         net.Listener
+	ln         net.Listener // nil: it only dials
 	handshakes *handshakes
 	work       sync.WaitGroup // the accept loop and handshakes
 	quit       chan struct{}
@@ -74,6 +76,21 @@ type Port struct {
 
 // Listen opens the port.
 func Listen(cfg Config) (*Port, error) {
+	p, err := newPort(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if p.ln, err = net.Listen("tcp", cfg.Addr); err != nil {
+		return nil, fmt.Errorf("open cluster port: %w", err)
+	}
+	p.work.Go(p.accept)
+	return p, nil
+}
+
+// Dialer is a port that only dials: a front end's.
+func Dialer(cfg Config) (*Port, error) { return newPort(cfg) }
+
+func newPort(cfg Config) (*Port, error) {
 	if cfg.Credentials == nil {
 		return nil, errors.New("open cluster port: no credentials")
 	}
@@ -95,17 +112,11 @@ func Listen(cfg Config) (*Port, error) {
 	if cfg.HandshakesMax <= 0 {
 		cfg.HandshakesMax = handshakesMax
 	}
-	ln, err := net.Listen("tcp", cfg.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("open cluster port: %w", err)
-	}
-	p := &Port{
-		cfg: cfg, ln: ln, quit: make(chan struct{}),
+	return &Port{
+		cfg: cfg, quit: make(chan struct{}),
 		handshakes: newHandshakes(cfg.HandshakesMax),
 		queues:     map[string]*queue{}, conns: map[*Conn]struct{}{},
-	}
-	p.work.Go(p.accept)
-	return p, nil
+	}, nil
 }
 
 // Addr is where the port listens.
@@ -125,7 +136,10 @@ func (p *Port) Close() error {
 	p.mu.Unlock()
 
 	close(p.quit)
-	err := p.ln.Close()
+	var err error
+	if p.ln != nil {
+		err = p.ln.Close()
+	}
 	p.handshakes.closeAll()
 	for _, q := range queues {
 		q.Close()

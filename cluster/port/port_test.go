@@ -81,7 +81,7 @@ func TestWhoMaySpeakWhat(t *testing.T) {
 	a, foreign := porttest.New(t, "mail-a"), porttest.New(t, "mail-a")
 	other := porttest.New(t, "mail-b")
 	server := a.Open(1)
-	for _, proto := range []string{port.Raft, port.Link, port.Content, port.API} {
+	for _, proto := range []string{port.Raft, port.Link, port.Content, port.Front, port.SMTP, port.API} {
 		echo(t, server, proto)
 	}
 	// other's CA is believed, by mistake: the boundary must still differ.
@@ -107,7 +107,14 @@ func TestWhoMaySpeakWhat(t *testing.T) {
 		{"member", a.Issue(a.Member(2), pki.CertLife), server, port.Raft, true},
 		{"member to API", a.Issue(a.Member(2), pki.CertLife), server, port.API, true},
 		{"client to API", a.Issue(client, pki.CertLife), server, port.API, true},
-		{"front end to API", a.Issue(frontend, pki.CertLife), server, port.API, true},
+		{"front end asks", a.Issue(frontend, pki.CertLife), server, port.Front, true},
+		{"front end hands over", a.Issue(frontend, pki.CertLife), server, port.SMTP, true},
+		{"front end to API", a.Issue(frontend, pki.CertLife), server, port.API, false},
+		{"front end to content", a.Issue(frontend, pki.CertLife), server, port.Content, false},
+		{"member hands over", a.Issue(a.Member(2), pki.CertLife), server, port.SMTP, false},
+		{"client hands over", a.Issue(client, pki.CertLife), server, port.SMTP, false},
+		{"client asks as a front end", a.Issue(client, pki.CertLife), server, port.Front, false},
+		{"expired front end", a.Issue(frontend, -time.Hour), server, port.SMTP, false},
 		{"client to raft", a.Issue(client, pki.CertLife), server, port.Raft, false},
 		{"front end to raft", a.Issue(frontend, pki.CertLife), server, port.Raft, false},
 		{"front end to link", a.Issue(frontend, pki.CertLife), server, port.Link, false},
@@ -143,6 +150,7 @@ func TestWhoMayAnswer(t *testing.T) {
 	foreignCreds.CA = a.Pool
 	for name, creds := range map[string]port.Credentials{
 		"client":     a.Issue(client, pki.CertLife),
+		"front end":  a.Issue(pki.Identity{Boundary: "mail-a", Role: pki.RoleFrontend, Name: "fe"}, pki.CertLife),
 		"expired":    a.Issue(a.Member(1), -time.Hour),
 		"foreign CA": foreignCreds,
 	} {
@@ -194,7 +202,7 @@ func TestWrongClocks(t *testing.T) {
 func TestNoCertificateOnlyForJoin(t *testing.T) {
 	b := porttest.New(t, "mail-a")
 	p := b.Open(1)
-	for _, proto := range []string{port.Raft, port.Link, port.Content, port.Join, port.API} {
+	for _, proto := range []string{port.Raft, port.Link, port.Content, port.Front, port.SMTP, port.Join, port.API} {
 		echo(t, p, proto)
 	}
 	for _, c := range []struct {
@@ -206,6 +214,7 @@ func TestNoCertificateOnlyForJoin(t *testing.T) {
 		{"raft", []string{port.Raft}, 0, false},
 		{"link", []string{port.Link}, 0, false},
 		{"content", []string{port.Content}, 0, false},
+		{"front end", []string{port.SMTP}, 0, false},
 		{"API", []string{port.API}, 0, false},
 		{"join", []string{port.Join}, 0, true},
 		{"join and raft", []string{port.Join, port.Raft}, 0, false},

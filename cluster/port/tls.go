@@ -5,14 +5,22 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"mailraft/cluster/pki"
 )
 
-// members are the protocols that only members speak.
-var members = []string{Raft, Link, Content}
+// roles says who may dial for a protocol. For join nobody needs to be anybody.
+var roles = map[string][]string{
+	Raft: {pki.RoleMember}, Link: {pki.RoleMember}, Content: {pki.RoleMember},
+	Front: {pki.RoleFrontend}, SMTP: {pki.RoleFrontend},
+	API: {pki.RoleMember, pki.RoleClient},
+}
+
+// protocols are those that want a certificate.
+var protocols = slices.Sorted(maps.Keys(roles))
 
 // Why a certificate was not believed; the other side sees only an alert.
 var (
@@ -38,13 +46,13 @@ func (p *Port) serverConfig() *tls.Config {
 			cfg.Certificates = []tls.Certificate{withCA(creds)}
 			return cfg, nil
 		}
-		cfg.NextProtos = append(slices.Clone(members), API)
+		cfg.NextProtos = protocols
 		cfg.Certificates = []tls.Certificate{creds.Cert}
 		// Verified below, by the same rules on both sides.
 		cfg.ClientAuth = tls.RequireAnyClientCert
 		cfg.ClientCAs = creds.CA
 		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageClientAuth, slices.Contains(members, cs.NegotiatedProtocol))
+			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageClientAuth, roles[cs.NegotiatedProtocol])
 			return err
 		}
 		return cfg, nil
@@ -64,7 +72,7 @@ func (p *Port) clientConfig(proto string) (*tls.Config, error) {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &creds.Cert, nil },
 		InsecureSkipVerify:   true, // host names mean nothing here; VerifyConnection checks the rest
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageServerAuth, true)
+			_, err := verify(cs, creds, p.cfg.Now(), x509.ExtKeyUsageServerAuth, roles[Raft])
 			return err
 		},
 	}, nil
@@ -78,8 +86,8 @@ func withCA(creds Credentials) tls.Certificate {
 }
 
 // verify: signed by the boundary's CA, in time, for this side of a connection,
-// of our own boundary, and of the role.
-func verify(cs tls.ConnectionState, creds Credentials, now time.Time, usage x509.ExtKeyUsage, member bool) (pki.Identity, error) {
+// of our own boundary, and of one of the roles.
+func verify(cs tls.ConnectionState, creds Credentials, now time.Time, usage x509.ExtKeyUsage, roles []string) (pki.Identity, error) {
 	if creds.CA == nil {
 		return pki.Identity{}, errors.New("no CA to verify with")
 	}
@@ -97,7 +105,7 @@ func verify(cs tls.ConnectionState, creds Credentials, now time.Time, usage x509
 		return id, err
 	case id.Boundary != self.Boundary:
 		return id, fmt.Errorf("%w: %s", ErrBoundary, id)
-	case member && id.Role != pki.RoleMember:
+	case !slices.Contains(roles, id.Role):
 		return id, fmt.Errorf("%w: %s", ErrRole, id)
 	}
 	return id, nil
