@@ -288,6 +288,7 @@ func (s *Server) routeBoundary(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", s.reading(s.status))
 	s.routeMembers(mux)
 	s.routeCA(mux)
+	s.routeFrontends(mux)
 	mux.HandleFunc("POST /v1/tokens", s.newToken)
 	mux.HandleFunc("POST /v1/state/hash", s.stateHash)
 }
@@ -310,7 +311,7 @@ type Token struct {
 	Life  mail.Duration `json:"life"`
 }
 
-var tokenRoles = []string{"member"}
+var tokenRoles = []string{"member", "frontend"}
 
 const lifeMax = 7 * 24 * time.Hour
 

@@ -68,7 +68,8 @@ func (t *tx) refound(c Refound) Answer {
 	m.Complete, m.CompleteActive = t.at.Index, 0 // what is not there was given up by name before this entry
 	t.put(tab(tabMember).mem(m.ID), m)
 	t.inheritName(m)
-	t.deleteRange(tab(tabToken), tab(tabToken).end()) // they have the pin of a CA that is not believed any more
+	t.deleteRange(tab(tabToken), tab(tabToken).end())       // they have the pin of a CA that is not believed any more
+	t.deleteRange(tab(tabFrontend), tab(tabFrontend).end()) // and so have their certificates
 	t.put(tab(tabQueueStop).text(""), Suspension{Reason: why, By: c.By, At: t.now()})
 	t.openBoundary()
 	return Answer{Count: 1}

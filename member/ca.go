@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 	"mailraft/mail"
@@ -73,10 +74,10 @@ func (m *Member) believe(cas [][]byte, at uint64) error {
 	if err := m.id.write(); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(m.id.dir, fileCA), text); err != nil {
+	if err := enroll.WriteFile(filepath.Join(m.id.dir, fileCA), text); err != nil {
 		return err
 	}
-	credentials, err := readCredentials(m.id.dir)
+	credentials, err := enroll.Read(m.id.dir)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailraft/mail"
+	"mailraft/smtpd/ingress"
 
 	"github.com/BurntSushi/toml"
 )
@@ -26,29 +27,14 @@ type Config struct {
 	LogLevel string `toml:"log-level"`
 	LogJSON  bool   `toml:"log-json"`
 
-	SMTP     SMTP     `toml:"smtp"`
-	Deliver  Deliver  `toml:"deliver"`
-	Cluster  Cluster  `toml:"cluster"`
-	HTTP     HTTP     `toml:"http"`
-	Disk     Disk     `toml:"disk"`
-	Pressure Pressure `toml:"pressure"`
-	Log      Log      `toml:"log"`
-	Content  Content  `toml:"content"`
-}
-
-// SMTP is the ingress.
-type SMTP struct {
-	// Listen is one listener with the role mx, in short. Default: loopback, if
-	// Listeners is empty.
-	Listen        string     `toml:"listen"`
-	Listeners     []Listener `toml:"listener"`
-	Milters       []Milter   `toml:"milter"`
-	DefaultDomain string     `toml:"default-domain"` // of a bare <postmaster>
-	TLSCert       string     `toml:"tls-cert"`       // with tls-key: the certificate of listeners that have none of their own
-	TLSKey        string     `toml:"tls-key"`
-	Auth          Auth       `toml:"auth"` // who may authenticate, where a listener asks for it
-	Limits        Limits     `toml:"limits"`
-	listeners     []Listener // all of them, complete
+	SMTP     ingress.Config `toml:"smtp"`
+	Deliver  Deliver        `toml:"deliver"`
+	Cluster  Cluster        `toml:"cluster"`
+	HTTP     HTTP           `toml:"http"`
+	Disk     Disk           `toml:"disk"`
+	Pressure Pressure       `toml:"pressure"`
+	Log      Log            `toml:"log"`
+	Content  Content        `toml:"content"`
 }
 
 // Cluster is the one port between members.
@@ -175,7 +161,7 @@ func (c *Config) complete() error {
 	if host, port, err := net.SplitHostPort(c.Cluster.Advertise); err != nil || host == "" || port == "0" || net.ParseIP(host).IsUnspecified() {
 		return fmt.Errorf("cluster.advertise: %q: want an address that the other members can dial", c.Cluster.Advertise)
 	}
-	if err := c.SMTP.complete(); err != nil {
+	if err := c.SMTP.Complete(); err != nil {
 		return fmt.Errorf("smtp.%w", err)
 	}
 	if err := c.Deliver.complete(); err != nil {

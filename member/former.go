@@ -19,7 +19,11 @@ var ErrFormer = errors.New("is no member of this boundary any more")
 
 // allow is asked at every handshake of the cluster port, on both sides.
 func (m *Member) allow(peer pki.Identity) error {
-	if peer.Role != pki.RoleMember {
+	switch peer.Role {
+	case pki.RoleMember:
+	case pki.RoleFrontend:
+		return m.allowFrontend(peer)
+	default:
 		return nil
 	}
 	v := m.fsm.View()
@@ -43,15 +47,15 @@ func (m *Member) gone(peer pki.Identity, reason error) {
 	m.disown(fmt.Errorf("%s refuses it for ever: %w: %w", peer.Name, reason, ErrUnusable))
 }
 
-// followFormers closes what former members have open, as soon as this member
-// has applied that they are. Handshakes are refused from then on.
+// followFormers closes what former members and front ends have open, as soon as
+// this member has applied that they are. Handshakes are refused from then on.
 func (m *Member) followFormers() {
 	const formersEvery = 20 * time.Millisecond
-	known := 0
+	known := ""
 	for m.pause(formersEvery) {
 		changed := m.fsm.Changed()
-		if n := m.formers(); n != known {
-			known = n
+		if now := m.shutOut(); now != known {
+			known = now
 			m.port.Drop(func(peer pki.Identity) bool { return m.allow(peer) != nil })
 		}
 		select {
@@ -62,13 +66,18 @@ func (m *Member) followFormers() {
 	}
 }
 
-func (m *Member) formers() (n int) {
+// shutOut changes whenever somebody is shut out.
+func (m *Member) shutOut() string {
 	v := m.fsm.View()
 	defer v.Close()
+	n, certificates := 0, ""
 	for range v.Formers() {
 		n++
 	}
-	return n
+	for f := range v.Frontends() {
+		certificates += f.Serial + f.Was
+	}
+	return fmt.Sprint(n, certificates)
 }
 
 // kindLead asks the leader to let another lead.

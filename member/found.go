@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailraft/cluster"
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 	"mailraft/mail"
@@ -85,7 +86,7 @@ func issue(ca *pki.CA, csr []byte, id *Identity, now time.Time) (cert []byte, se
 
 // row is how the state knows this member.
 func (c Config) row(id mail.MemberID, serial string) fsm.Member {
-	return fsm.Member{ID: id, Name: c.Name, Site: c.Site, Addr: c.Cluster.Advertise, SMTP: c.SMTP.mx(), Host: c.Hostname, Serial: serial}
+	return fsm.Member{ID: id, Name: c.Name, Site: c.Site, Addr: c.Cluster.Advertise, SMTP: c.SMTP.MX(), Host: c.Hostname, Serial: serial}
 }
 
 // found carries out what Init left to do, on the first start: a Raft
@@ -122,5 +123,5 @@ func (m *Member) found(ctx context.Context) error {
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("found the boundary: %w", err)
 	}
-	return syncDir(m.id.dir)
+	return enroll.SyncDir(m.id.dir)
 }

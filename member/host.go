@@ -148,13 +148,20 @@ func (h host) Status(ctx context.Context) admin.MemberStatus {
 		Lag:       number("last_log_index") - min(number("last_log_index"), max(applied, number("applied_index"))),
 		LeaseLeft: mail.Duration(max(m.node.Lease().Left(), 0).Milliseconds()), DiskFree: disk.Free, DiskTotal: diskTotal(m.cfg.Dir),
 		ContentBytes: disk.Bytes, ContentSegments: disk.Segments, ContentMissing: int(refill.Missing), Refill: refill, Scrub: m.scrub.status(),
-		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), SMTPCerts: m.certificates.lives(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
+		StateBytes: m.state.Size(), LogBytes: m.raftLog.Size(), SMTPCerts: m.smtpCertificates(), CertNotAfter: mail.At(m.id.credentials.Load().Cert.Leaf.NotAfter),
 		Pressure: pressureView(m.Pressure()), Sessions: m.smtp.Counts().Open, Uptime: mail.Duration(time.Since(m.started).Milliseconds()), Draining: m.draining.Load(),
 		Milters: m.milterViews()}
 	seen := m.leaderView(ctx, leader, addr)
 	s.TimeTrusted, s.TimeAhead, s.Peers, s.Stuck, s.WaitingWhy = seen.Trusted, seen.Ahead, seen.Peers, seen.Stuck, seen.Waiting
 	s.Refills = m.progress(ctx)
 	return s
+}
+
+func (m *Member) smtpCertificates() (list []admin.Certificate) {
+	for _, l := range m.certificates.Lives() {
+		list = append(list, admin.Certificate{File: l.File, NotBefore: mail.At(l.From), NotAfter: mail.At(l.Until)})
+	}
+	return list
 }
 
 // pressureView is back pressure as admin shows it.

@@ -2,10 +2,7 @@ package member
 
 import (
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/port"
 	"mailraft/mail"
 )
@@ -40,9 +38,9 @@ type Identity struct {
 // Files below DIR/identity.
 const (
 	fileMember  = "member.json"
-	fileKey     = "key.pem"
-	fileCert    = "cert.pem"
-	fileCA      = "ca.pem"
+	fileKey     = enroll.FileKey
+	fileCert    = enroll.FileCert
+	fileCA      = enroll.FileCA
 	fileSecret  = "boundary.secret" // seals the CA key in the state
 	filePending = "pending.json"    // what join asks with, until it is answered
 	fileFound   = "found.entry"     // the first command of the boundary, until it is applied
@@ -98,7 +96,7 @@ func readIdentity(dir string) (*Identity, error) {
 	if id.secret, err = os.ReadFile(filepath.Join(d, fileSecret)); err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
-	credentials, err := readCredentials(d)
+	credentials, err := enroll.Read(d)
 	if err != nil {
 		return nil, err
 	}
@@ -106,39 +104,12 @@ func readIdentity(dir string) (*Identity, error) {
 	return id, nil
 }
 
-func readCredentials(d string) (port.Credentials, error) {
-	cert, err := tls.LoadX509KeyPair(filepath.Join(d, fileCert), filepath.Join(d, fileKey))
-	if err != nil {
-		return port.Credentials{}, fmt.Errorf("read certificate: %w", err)
-	}
-	text, err := os.ReadFile(filepath.Join(d, fileCA))
-	if err != nil {
-		return port.Credentials{}, fmt.Errorf("read CA certificate: %w", err)
-	}
-	creds := port.Credentials{Cert: cert, CA: x509.NewCertPool()}
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) { // two while the CA is exchanged
-		ca, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return port.Credentials{}, fmt.Errorf("read CA certificate: %w", err)
-		}
-		creds.CA.AddCert(ca)
-		creds.CAs = append(creds.CAs, ca.Raw)
-		if creds.CADER == nil || cert.Leaf.CheckSignatureFrom(ca) == nil {
-			creds.CADER = ca.Raw
-		}
-	}
-	if creds.CADER == nil {
-		return port.Credentials{}, fmt.Errorf("%s holds no certificate", filepath.Join(d, fileCA))
-	}
-	return creds, nil
-}
-
 func (id *Identity) write() error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	return writeFile(filepath.Join(id.dir, fileMember), append(b, '\n'))
+	return enroll.WriteFile(filepath.Join(id.dir, fileMember), append(b, '\n'))
 }
 
 // create lays down the files of a new identity; the member's own last, since
@@ -153,37 +124,12 @@ func (id *Identity) create(dir string, files map[string][]byte) error {
 	}
 	for _, name := range []string{fileKey, fileCert, fileCA, fileSecret, fileFound} {
 		if b, ok := files[name]; ok {
-			if err := writeFile(filepath.Join(id.dir, name), b); err != nil {
+			if err := enroll.WriteFile(filepath.Join(id.dir, name), b); err != nil {
 				return err
 			}
 		}
 	}
 	return id.write()
-}
-
-// writeFile puts a small file in place, durably: all of it or the old one.
-func writeFile(path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // newBoundaryID draws the identity of a new boundary.

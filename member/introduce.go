@@ -20,7 +20,7 @@ func (m *Member) introduced() bool {
 	v := m.fsm.View()
 	self, ok := v.Member(m.id.ID)
 	v.Close()
-	says := fsm.Says{SMTP: m.cfg.SMTP.mx(), Host: m.cfg.Hostname, Site: m.cfg.Site}
+	says := fsm.Says{SMTP: m.cfg.SMTP.MX(), Host: m.cfg.Hostname, Site: m.cfg.Site}
 	if !ok || self.Says() == says {
 		return ok
 	}

@@ -4,49 +4,19 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
 
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
-	"mailraft/cluster/port"
 	"mailraft/fsm"
 	"mailraft/mail"
-
-	"github.com/fxamacker/cbor/v2"
 )
-
-// The join protocol is one request and one answer, each CBOR behind a length
-// of four bytes, on a connection whose CA the joiner has checked.
-const (
-	joinSizeMax = 64 << 10
-	joinTime    = 30 * time.Second
-)
-
-type joinRequest struct {
-	Token  string     `cbor:"1,keyasint"`
-	Member fsm.Member `cbor:"2,keyasint"`
-	CSR    []byte     `cbor:"3,keyasint"`
-}
-
-type joinAnswer struct {
-	Error    string `cbor:"1,keyasint,omitempty"`
-	Boundary string `cbor:"2,keyasint"`
-	Cert     []byte `cbor:"3,keyasint"`
-	CA       []byte `cbor:"4,keyasint"`
-	Secret   []byte `cbor:"5,keyasint"`
-	// Generation of the boundary, as of the member that answers.
-	Generation uint64 `cbor:"6,keyasint,omitempty"`
-	// OtherCA is believed too, while the CA is exchanged.
-	OtherCA []byte `cbor:"7,keyasint,omitempty"`
-	Index   uint64 `cbor:"8,keyasint,omitempty"` // as of which the CAs are these
-}
 
 // Join makes this host a member of the boundary that the token is from. The
 // member at addr does not get the token before its CA is proved, and never
@@ -65,39 +35,15 @@ func Join(ctx context.Context, c Config, addr, tokenText string) (*Identity, err
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
-	defer cancel()
-	conn, err := port.DialJoin(ctx, addr, token.Pin())
+	a, err := enroll.Ask(ctx, addr, token, enroll.Request{Member: c.row(id.ID, ""), CSR: csr})
 	if err != nil {
-		return nil, fmt.Errorf("join at %s: %w", addr, err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	var a joinAnswer
-	err = errors.Join(writeCBOR(conn, joinRequest{Token: token.String(), Member: c.row(id.ID, ""), CSR: csr}), readCBOR(conn, &a))
-	if err != nil {
-		return nil, fmt.Errorf("join at %s: %w", addr, err)
-	}
-	if a.Error != "" {
-		return nil, fmt.Errorf("join at %s: %s", addr, a.Error)
-	}
-	if pki.Pin(a.CA) != token.Pin() {
-		return nil, fmt.Errorf("join at %s: it handed out another CA than it proved to have", addr)
+		return nil, err
 	}
 	id.Boundary, id.Generation, id.CAIndex = a.Boundary, a.Generation, a.Index
-	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: a.bundle(), fileSecret: a.Secret}); err != nil {
+	if err := id.create(c.Dir, map[string][]byte{fileKey: key, fileCert: pki.EncodeCert(a.Cert), fileCA: a.Bundle(), fileSecret: a.Secret}); err != nil {
 		return nil, err
 	}
 	return id, os.Remove(filepath.Join(id.dir, filePending))
-}
-
-// bundle is whom a new member believes.
-func (a *joinAnswer) bundle() []byte {
-	text := pki.EncodeCert(a.CA)
-	if a.OtherCA != nil {
-		text = append(text, pki.EncodeCert(a.OtherCA)...)
-	}
-	return text
 }
 
 func otherCA(b *fsm.Boundary) []byte {
@@ -132,7 +78,7 @@ func pendingIdentity(c Config) (id *Identity, keyPEM, csr []byte, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, nil, fmt.Errorf("make identity: %w", err)
 	}
-	return id, keyPEM, csr, writeFile(path, b)
+	return id, keyPEM, csr, enroll.WriteFile(path, b)
 }
 
 // serveJoins answers joiners until the listener ends.
@@ -144,55 +90,58 @@ func (m *Member) serveJoins(l net.Listener) {
 		}
 		m.work.Go(func() {
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(joinTime))
-			var req joinRequest
-			if err := readCBOR(conn, &req); err != nil {
-				return
-			}
-			a, err := m.letJoin(req)
-			if err != nil {
-				m.log.Warn("join refused", "member", req.Member.Name, "from", conn.RemoteAddr().String(), "error", err)
-				a = joinAnswer{Error: err.Error()}
-			}
-			_ = writeCBOR(conn, a)
+			enroll.Serve(conn, func(r enroll.Request) enroll.Answer { return m.answerJoin(conn.RemoteAddr().String(), r) })
 		})
 	}
 }
 
+func (m *Member) answerJoin(from string, r enroll.Request) enroll.Answer {
+	let, name := m.letJoin, r.Member.Name
+	if r.Frontend != "" {
+		let, name = m.letFrontendJoin, r.Frontend
+	}
+	a, err := let(r)
+	if err != nil {
+		m.log.Warn("join refused", "name", name, "from", from, "error", err)
+		return enroll.Answer{Error: err.Error()}
+	}
+	return a
+}
+
 // letJoin signs the joiner's key once the state has taken its token. The
 // certificate is made first, so that its serial number is in the row.
-func (m *Member) letJoin(req joinRequest) (joinAnswer, error) {
+func (m *Member) letJoin(req enroll.Request) (enroll.Answer, error) {
 	v := m.fsm.View()
 	b, _ := v.Boundary()
 	at := v.Tables.Applied().Index
 	v.Close()
 	ca, err := pki.OpenCA(b.CA, b.CAKey, m.id.secret)
 	if err != nil {
-		return joinAnswer{}, err
+		return enroll.Answer{}, err
 	}
 	if req.Member.ID == 0 || req.Member.Name == "" || req.Member.Addr == "" {
-		return joinAnswer{}, errors.New("the request names no member")
+		return enroll.Answer{}, errors.New("the request names no member")
 	}
 	cert, serial, err := issue(ca, req.CSR, &Identity{ID: req.Member.ID, Name: req.Member.Name, Boundary: b.Boundary}, m.certTime())
 	if err != nil {
-		return joinAnswer{}, err
+		return enroll.Answer{}, err
 	}
 	req.Member.Serial = serial
 	token, err := pki.ParseToken(req.Token)
 	if err != nil {
-		return joinAnswer{}, err
+		return enroll.Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, joinTime)
+	ctx, cancel := context.WithTimeout(m.ctx, enroll.Time)
 	defer cancel()
 	a, err := m.Propose(ctx, fsm.KindMemberAdd, fsm.MemberAdd{Member: req.Member, Token: token.Hash()})
 	if err != nil {
-		return joinAnswer{}, err
+		return enroll.Answer{}, err
 	}
 	if a.Refused != nil {
-		return joinAnswer{}, errors.New(a.Refused.Text)
+		return enroll.Answer{}, errors.New(a.Refused.Text)
 	}
 	m.log.Info("member joined", "member", req.Member.Name, "address", req.Member.Addr)
-	return joinAnswer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret, Generation: b.Generation, OtherCA: otherCA(&b), Index: at}, nil
+	return enroll.Answer{Boundary: b.Boundary, Cert: cert, CA: b.CA, Secret: m.id.secret, Generation: b.Generation, OtherCA: otherCA(&b), Index: at}, nil
 }
 
 func serialOf(certDER []byte) (string, error) {
@@ -222,28 +171,4 @@ func (m *Member) NewToken(ctx context.Context, role, replace string, uses int, l
 		return "", a.Refused
 	}
 	return token.String(), nil
-}
-
-func writeCBOR(w io.Writer, v any) error {
-	b, err := cbor.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
-	return err
-}
-
-func readCBOR(r io.Reader, v any) error {
-	var n [4]byte
-	if _, err := io.ReadFull(r, n[:]); err != nil {
-		return err
-	}
-	if size := binary.BigEndian.Uint32(n[:]); size > joinSizeMax {
-		return fmt.Errorf("%d bytes are too many", size)
-	}
-	b := make([]byte, binary.BigEndian.Uint32(n[:]))
-	if _, err := io.ReadFull(r, b); err != nil {
-		return err
-	}
-	return cbor.Unmarshal(b, v)
 }

@@ -2,6 +2,7 @@ package member
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"mailraft/deliver"
@@ -34,15 +35,28 @@ func (m *Member) openMail() error {
 	if err := m.openMilters(); err != nil {
 		return err
 	}
-	users, err := m.openUsers()
+	users, err := m.cfg.SMTP.OpenUsers(m.log.Named("smtp"))
 	if err != nil {
 		return err
 	}
 	m.smtp = smtpd.New(smtpd.Config{Users: users, Hostname: m.cfg.Hostname, DefaultDomain: m.cfg.SMTP.DefaultDomain, Queue: m, Directory: m, Gate: m,
 		SizeMax: func() int64 { return m.params.get().MessageSizeMax },
-		Limits:  m.cfg.SMTP.Limits.limits, Own: m.isMember, Logger: m.log.Named("smtp")})
+		Limits:  m.cfg.SMTP.Limits.Bounds(), Own: m.isMember, Logger: m.log.Named("smtp")})
 	m.onClose(func() { m.closed("SMTP", m.smtp.Close()) })
-	return m.openListeners()
+	ports, err := m.cfg.SMTP.Open(&m.certificates, m.milters)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		m.smtpAddrs = append(m.smtpAddrs, p.Addr().String())
+		m.work.Go(func() { m.served("SMTP", m.smtp.Serve(p, p.Says)) })
+	}
+	return nil
+}
+
+// isMember reports a host name that a member of the boundary has in mail.
+func (m *Engine) isMember(host string) bool {
+	return slices.ContainsFunc(m.fsm.Settings().Members, func(o fsm.Member) bool { return o.Host != "" && strings.EqualFold(o.Host, host) })
 }
 
 // now is the state machine time that this member has applied.

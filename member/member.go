@@ -14,6 +14,7 @@ import (
 	"mailraft/cluster/port"
 	"mailraft/cluster/transport"
 	"mailraft/smtpd"
+	"mailraft/smtpd/ingress"
 	"mailraft/smtpd/milter"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,7 +29,7 @@ type Member struct {
 	link         *link.Client
 	smtp         *smtpd.Server
 	smtpAddrs    []string // in the order of the listeners
-	certificates certificates
+	certificates ingress.Certificates
 	milters      []*milter.Filter // in the order of the file
 	httpAddr     string
 }
@@ -47,7 +48,7 @@ func Start(c Config, log hclog.Logger, fatal func(error)) (_ *Member, err error)
 			os.Exit(ExitCode(err))
 		}
 	}
-	m := &Member{Engine: newEngine(c, nil, log, fatal), started: time.Now(), certificates: certificates{log: log.Named("smtp")}}
+	m := &Member{Engine: newEngine(c, nil, log, fatal), started: time.Now(), certificates: ingress.Certificates{Log: log.Named("smtp")}}
 	defer func() {
 		if err != nil {
 			m.cancel()
@@ -101,6 +102,7 @@ func (m *Member) openCluster() (err error) {
 func (m *Member) run() {
 	m.Serve(m.port.Listener(port.Content))
 	m.work.Go(func() { m.serveJoins(m.port.Listener(port.Join)) })
+	m.serveFrontends()
 	m.work.Go(m.followFormers)
 	m.work.Go(m.keepCertificate)
 	m.work.Go(m.introduce)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mailraft/admin"
+	"mailraft/cluster/enroll"
 	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/internal/fixedport"
@@ -302,7 +303,7 @@ func TestJoinAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.members[0].letJoin(joinRequest{Token: token, Member: c.row(lost.ID, ""), CSR: csr}); err != nil {
+	if _, err := h.members[0].letJoin(enroll.Request{Token: token, Member: c.row(lost.ID, ""), CSR: csr}); err != nil {
 		t.Fatal(err)
 	}
 	id, err := Join(h.ctx, c, h.configs[0].Cluster.Listen, token)

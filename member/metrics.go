@@ -150,8 +150,8 @@ func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*promethe
 	for _, result := range []string{"ok", "denied", "away", "limited"} {
 		count(smtpAuth, float64(s.Auth[result]), result)
 	}
-	for _, cert := range c.m.certificates.lives() {
-		gauge(smtpCert, time.Until(cert.NotAfter.Std()).Seconds(), cert.File)
+	for _, cert := range c.m.certificates.Lives() {
+		gauge(smtpCert, time.Until(cert.Until).Seconds(), cert.File)
 	}
 	for name, n := range s.Limited {
 		count(smtpLimited, float64(n), name)

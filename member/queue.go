@@ -95,6 +95,9 @@ type upload struct {
 	u  *replica.Upload
 }
 
+// Submission is what the upload's submission is known by.
+func (u *upload) Submission() mail.ContentID { return u.id }
+
 // Write implements smtpd.Upload.
 func (u *upload) Write(p []byte) (int, error) {
 	n, err := u.u.Write(p)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailraft/cluster"
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 )
@@ -90,10 +91,10 @@ func (m *Member) renew(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(m.id.dir, fileCert), pki.EncodeCert(cert)); err != nil {
+	if err := enroll.WriteFile(filepath.Join(m.id.dir, fileCert), pki.EncodeCert(cert)); err != nil {
 		return err
 	}
-	credentials, err := readCredentials(m.id.dir)
+	credentials, err := enroll.Read(m.id.dir)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
 	"mailraft/cluster/port"
 	"mailraft/fsm"
@@ -42,7 +43,7 @@ func (h *house) certify(i int, ca *pki.CA, made time.Time) (serial string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(id.dir, fileCert), pki.EncodeCert(cert)); err != nil {
+	if err := enroll.WriteFile(filepath.Join(id.dir, fileCert), pki.EncodeCert(cert)); err != nil {
 		h.t.Fatal(err)
 	}
 	return serial

@@ -10,6 +10,7 @@ import (
 
 	"mailraft/backup"
 	"mailraft/cluster"
+	"mailraft/cluster/enroll"
 	"mailraft/cluster/pki"
 	"mailraft/fsm"
 	"mailraft/mail"
@@ -83,7 +84,7 @@ func (c *Config) clearForRestore() error {
 	}
 	_, err := os.Stat(c.path(fileRestoring))
 	begun := err == nil
-	if err := writeFile(c.path(fileRestoring), nil); err != nil {
+	if err := enroll.WriteFile(c.path(fileRestoring), nil); err != nil {
 		return err
 	}
 	for _, name := range []string{dirState, dirContent, dirLog, "snapshots"} {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mailraft/cluster/enroll"
 )
 
 // ErrUnusable is about a data directory that its boundary has no place for: it
@@ -20,7 +22,7 @@ const fileUnusable = "unusable"
 // disown stops a member whose data directory must not be used, for good.
 func (m *Engine) disown(why error) {
 	if m.id.dir != "" {
-		if err := writeFile(filepath.Join(m.id.dir, fileUnusable), []byte(why.Error()+"\n")); err != nil {
+		if err := enroll.WriteFile(filepath.Join(m.id.dir, fileUnusable), []byte(why.Error()+"\n")); err != nil {
 			why = errors.Join(why, err)
 		}
 	}

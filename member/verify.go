@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"mailraft/cluster/enroll"
 	"mailraft/fsm"
 	"mailraft/mail"
 	"mailraft/store/content"
@@ -87,7 +88,7 @@ func (v *verifier) identity() {
 		err = errors.New("there is no queue database id")
 	}
 	if err == nil {
-		_, err = readCredentials(d)
+		_, err = enroll.Read(d)
 	}
 	if err == nil {
 		_, err = os.Stat(filepath.Join(d, fileSecret))

@@ -9,6 +9,7 @@ import (
 
 	"mailraft/mail"
 	"mailraft/mail/reply"
+	"mailraft/smtpd/handover"
 	"mailraft/smtpd/users"
 	"mailraft/smtpd/wire"
 )
@@ -27,9 +28,14 @@ type client struct {
 
 	certificate string // that gave it the right to relay, by its name
 
-	network netip.Prefix // whom it counts for
-	exempt  bool         // from the limits of one client
-	counted bool         // among the sessions of its network
+	network  netip.Prefix // whom it counts for
+	exempt   bool         // from the limits of one client
+	counted  bool         // among the sessions of its network
+	messages int          // transactions begun
+
+	frontEnd  bool            // a front end's connection
+	handed    handover.Client // whose transaction is handed over on it
+	handovers int             // how many clients that were
 }
 
 // greet decides whether a connection gets its 220.
@@ -121,12 +127,6 @@ func addrOf(addr net.Addr) (netip.Addr, bool) {
 
 // traceAddress is a client's address as in a trace field (RFC 5321 §4.1.3).
 func traceAddress(addr net.Addr) string {
-	a, ok := addrOf(addr)
-	switch {
-	case !ok:
-		return "unknown"
-	case a.Is6():
-		return "IPv6:" + a.String()
-	}
-	return a.String()
+	a, _ := addrOf(addr)
+	return traceIP(a)
 }

@@ -18,7 +18,9 @@ import (
 // filters begins the session of a client at the milters of its listener.
 func (s *Server) filters(c *wire.Conn, cl *client) *milter.Session {
 	about := milter.Client{Session: cl.session, Hostname: s.cfg.Hostname}
-	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+	if cl.frontEnd {
+		about.Addr = netip.AddrPortFrom(cl.handed.Address, 0)
+	} else if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		about.Addr = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 	}
 	if ap, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil {
@@ -29,11 +31,19 @@ func (s *Server) filters(c *wire.Conn, cl *client) *milter.Session {
 
 // filterMail shows a sender that we would take to the milters.
 func (s *session) filterMail(tx *transaction, opts *smtp.MailOptions) error {
+	helo := s.helo()
+	if s.client.frontEnd { // whose client is another one than at the last MAIL
+		helo = s.client.handed.Helo
+		if s.filtered != s.client.handovers {
+			s.filter.Close()
+			s.filter, s.filtered = s.srv.filters(s.conn, s.client), s.client.handovers
+		}
+	}
 	if s.filter == nil {
 		return nil
 	}
 	return s.filter.Mail(milter.Sender{
-		Helo: clean(s.helo(), heloMax), TLS: s.conn.TLS(), Path: tx.env.ReversePath, Params: words(s.conn.Command()), Size: opts.Size,
+		Helo: clean(helo, heloMax), TLS: s.conn.TLS(), Path: tx.env.ReversePath, Params: words(s.conn.Command()), Size: opts.Size,
 		User: s.client.userName(), Method: s.client.method,
 	})
 }

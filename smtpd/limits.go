@@ -153,22 +153,28 @@ func (s *Server) greetDelay(c *wire.Conn) time.Duration {
 
 // mayBegin holds a client to its messages. The transaction counts, whatever
 // becomes of it.
-func (s *session) mayBegin() error {
-	if s.client.exempt {
+func (s *Server) mayBegin(cl *client) error {
+	if cl.exempt {
 		return nil
 	}
-	if most := s.srv.cfg.Limits.Messages; most > 0 && s.messages >= most {
+	if most := s.cfg.Limits.Messages; most > 0 && cl.messages >= most {
 		return reply.Messages.Reply()
 	}
-	if !s.srv.rates.messages.Allow(s.client.network, time.Now()) {
+	if !s.rates.messages.Allow(cl.network, time.Now()) {
 		return reply.MessageRate.Reply()
 	}
 	return nil
 }
 
+// began counts a transaction that was let begin.
+func (s *Server) began(cl *client) {
+	cl.messages++
+	s.stats.open.Add(1)
+}
+
 // mayAdd holds a client to its recipients.
-func (s *session) mayAdd() error {
-	if !s.client.exempt && !s.srv.rates.recipients.Allow(s.client.network, time.Now()) {
+func (s *Server) mayAdd(cl *client) error {
+	if !cl.exempt && !s.rates.recipients.Allow(cl.network, time.Now()) {
 		return reply.RecipientRate.Reply()
 	}
 	return nil

@@ -93,18 +93,21 @@ func (p *TLSPolicy) UnmarshalText(b []byte) error {
 
 // mayRelay reports whether the client has the right to send to recipients
 // outside our domains.
-func (s *session) mayRelay() bool {
-	d, state := s.client.listener, s.conn.TLS()
-	if s.client.user != nil {
+func (cl *client) mayRelay(c *wire.Conn) bool {
+	d, state := cl.listener, c.TLS()
+	switch {
+	case cl.frontEnd:
+		return cl.handed.Relay // decided where the client came in
+	case cl.user != nil:
 		return true
 	}
 	if d.RelayClient != nil && state != nil {
 		if name, ok := d.RelayClient(*state); ok {
-			s.client.certificate = name
+			cl.certificate = name
 			return true
 		}
 	}
-	addr, ok := addrOf(s.conn.RemoteAddr())
+	addr, ok := addrOf(c.RemoteAddr())
 	return ok && contains(d.RelayNetworks, addr)
 }
 
@@ -114,7 +117,10 @@ func contains(networks []netip.Prefix, a netip.Addr) bool {
 
 // Serve answers connections of l, as d says, until Close.
 func (s *Server) Serve(l net.Listener, d Listener) error {
-	wl := s.wireConfig(d).Listen(l, d.TLS == TLSImplicit)
+	return s.serve(l, s.wireConfig(d).Listen(l, d.TLS == TLSImplicit))
+}
+
+func (s *Server) serve(l net.Listener, wl *wire.Listener) error {
 	if !s.started(wl) {
 		l.Close()
 		return net.ErrClosed

@@ -41,6 +41,7 @@ func (s *session) receive(m *wire.Message) (*mail.Reply, error) {
 	if err := s.filter.Data(); err != nil {
 		return nil, err
 	}
+	s.name(m, up)
 	head := header{own: s.srv.cfg.Own}
 	high, err := s.stream(m, up, &head)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"mailraft/mail"
+	"mailraft/smtpd/handover"
 	"mailraft/smtpd/wire"
 )
 
@@ -43,6 +44,32 @@ type Gate interface {
 	Ready() error
 }
 
+// Relay takes transactions that belong elsewhere: what a front end has in place
+// of a queue and a directory. A *mail.Reply that it returns as an error is the
+// client's answer, as it is.
+type Relay interface {
+	// Begin opens a transaction of a client; mail is its MAIL command.
+	Begin(ctx context.Context, c handover.Client, mail string) (Transaction, error)
+}
+
+// Transaction is one that is handed over. End ends it in any case, also after
+// Commit.
+type Transaction interface {
+	// Rcpt hands a RCPT command over, which names the recipient to.
+	Rcpt(ctx context.Context, rcpt string, to mail.Address) error
+	// Data begins the message. Nil: the client may be told to go ahead.
+	Data(ctx context.Context) (Content, error)
+	End()
+}
+
+// Content is a message on its way through. Commit returns the answer to it,
+// and is called only when it came to its end; without it, it is forgotten.
+// Write must not keep the slice.
+type Content interface {
+	io.Writer
+	Commit(ctx context.Context) (*mail.Reply, error)
+}
+
 // Config is what a Server is made of.
 type Config struct {
 	Hostname      string // our name: in the 220, the EHLO reply and Received
@@ -51,6 +78,7 @@ type Config struct {
 	Queue     Queue
 	Directory Directory
 	Gate      Gate
+	Relay     Relay                  // in place of Queue and Directory
 	Own       func(host string) bool // a member of this boundary, by its name in Received fields; nil: none is known
 	Users     Users                  // who may authenticate; nil where no listener asks for it
 

@@ -19,8 +19,8 @@ type session struct {
 	client   *client
 	helo     func() string
 	filter   *milter.Session // nil: the listener has no milters
+	filtered int             // client.handovers when it was made
 	tx       *transaction
-	messages int // transactions begun
 }
 
 // transaction is what MAIL and RCPT have said so far.
@@ -38,6 +38,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	conn := c.Conn().(*wire.Conn)
 	s.stats.sessions.Add(1)
 	cl := clientOf(conn)
+	if s.cfg.Relay != nil {
+		return &relayed{srv: s, conn: conn, client: cl, helo: c.Hostname}, nil
+	}
 	return &session{srv: s, conn: conn, client: cl, helo: c.Hostname, filter: s.filters(conn, cl)}, nil
 }
 
@@ -51,7 +54,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 		return smtpError(s.srv.answer("mail", s.client, err))
 	}
 	s.tx, s.client.sender = tx, tx.env.ReversePath
-	s.messages++
+	s.srv.began(s.client)
 	return nil
 }
 
@@ -62,37 +65,52 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*transaction, error
 	if err := s.srv.ready(); err != nil {
 		return nil, err
 	}
-	if s.client.listener.Auth == AuthRequired && s.client.user == nil {
-		return nil, reply.AuthFirst.Reply()
-	}
-	if err := s.mayBegin(); err != nil {
+	if err := s.srv.maySend(s.client, opts.Size); err != nil {
 		return nil, err
-	}
-	if limit := s.srv.sizeMax(); limit > 0 && opts.Size > limit {
-		return nil, reply.TooLarge.Reply(limit)
 	}
 	tx := &transaction{known: map[string]bool{}}
 	tx.env.EightBit = opts.Body == smtp.Body8BitMIME
 	tx.env.UTF8 = opts.UTF8
-	tx.env.Relay = s.mayRelay()
+	tx.env.Relay = s.client.mayRelay(s.conn)
 	if err := reports(&tx.env, opts); err != nil {
 		return nil, err
 	}
-	if from == "" {
-		return tx, nil
+	var err error
+	tx.env.ReversePath, err = s.srv.sender(s.client, s.conn.Command(), from, opts.UTF8)
+	return tx, err
+}
+
+// maySend is why the client may not send mail, or so much of it.
+func (s *Server) maySend(cl *client, size int64) error {
+	if cl.listener.Auth == AuthRequired && cl.user == nil {
+		return reply.AuthFirst.Reply()
 	}
-	addr, ok := address(s.conn.Command(), from)
+	if err := s.mayBegin(cl); err != nil {
+		return err
+	}
+	if limit := s.sizeMax(); limit > 0 && size > limit {
+		return reply.TooLarge.Reply(limit)
+	}
+	return nil
+}
+
+// sender is the reverse-path of a MAIL command, if the client may have it.
+func (s *Server) sender(cl *client, command, from string, utf8 bool) (string, error) {
+	if from == "" {
+		return "", nil
+	}
+	addr, ok := address(command, from)
 	switch {
 	case !ok:
-		return nil, reply.Sender.Reply()
-	case addr.UTF8() && !opts.UTF8:
-		return nil, reply.UTF8.Reply()
+		return "", reply.Sender.Reply()
+	case addr.UTF8() && !utf8:
+		return "", reply.UTF8.Reply()
 	}
-	tx.env.ReversePath = addr.String()
-	if u := s.client.user; u != nil && s.client.listener.SenderCheck && !u.MaySendAs(tx.env.ReversePath, s.srv.cfg.DefaultDomain) {
-		return nil, reply.SenderNotYours.Reply()
+	path := addr.String()
+	if u := cl.user; u != nil && cl.listener.SenderCheck && !u.MaySendAs(path, s.cfg.DefaultDomain) {
+		return "", reply.SenderNotYours.Reply()
 	}
-	return tx, nil
+	return path, nil
 }
 
 // Rcpt implements smtp.Session.
@@ -123,7 +141,7 @@ func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := s.mayAdd(); err != nil {
+	if err := s.srv.mayAdd(s.client); err != nil {
 		return err
 	}
 	if err := s.srv.cfg.Directory.Verify(s.srv.ctx, addr, tx.env.Relay); err != nil {
@@ -143,23 +161,32 @@ func (s *session) rcpt(to string, opts *smtp.RcptOptions) error {
 
 // Reset implements smtp.Session.
 func (s *session) Reset() {
+	if s.tx != nil {
+		s.srv.stats.open.Add(-1)
+	}
 	s.tx, s.client.sender = nil, ""
 	s.filter.Abort()
 }
 
 // Logout implements smtp.Session.
 func (s *session) Logout() error {
+	s.Reset()
 	s.filter.Close()
 	return nil
 }
 
 // trace is what the Received field will say (RFC 5321 §4.4).
 func (s *session) trace() mail.Trace {
+	helo, extended, tls := s.helo(), s.conn.Extended(), s.conn.TLS() != nil
+	if s.client.frontEnd {
+		h := s.client.handed
+		helo, extended, tls = h.Helo, h.Proto == extendedSMTP, h.TLS
+	}
 	return mail.Trace{
-		Helo:     clean(s.helo(), heloMax),
+		Helo:     clean(helo, heloMax),
 		Address:  s.client.address,
 		By:       s.srv.cfg.Hostname,
-		Protocol: protocol(s.conn.Extended(), s.conn.TLS() != nil, s.client.user != nil, s.tx.env.UTF8),
+		Protocol: protocol(extended, tls, s.client.user != nil, s.tx.env.UTF8),
 		Session:  s.client.session,
 		User:     s.client.userName(),
 	}
@@ -173,7 +200,10 @@ func (c *client) userName() string {
 	return c.user.Name
 }
 
-const heloMax = 255
+const (
+	heloMax      = 255
+	extendedSMTP = "ESMTP"
+)
 
 // protocol is the "with" word (RFC 3848, RFC 6531 §4.3).
 func protocol(extended, tls, auth, utf8 bool) string {
@@ -182,7 +212,7 @@ func protocol(extended, tls, auth, utf8 bool) string {
 	case utf8:
 		name = "UTF8SMTP"
 	case extended:
-		name = "ESMTP"
+		name = extendedSMTP
 	}
 	if tls && name != "SMTP" { // there is no word for HELO over TLS
 		name += "S"

@@ -16,17 +16,19 @@ type Reject struct {
 
 // Counts is what a server has counted since it was made.
 type Counts struct {
-	Open        int   // connections now
-	Connections int64 // let in
-	Sessions    int64 // that said EHLO or HELO
-	Received    int64 // messages
-	Discarded   int64 // answered 250, and not kept: a milter wanted it
-	Bytes       int64 // of those
-	Rejects     map[Reject]int64
-	Auth        map[string]int64 // authentications by result: ok, denied, away, limited
-	ProxyErrors int64            // connections of proxies without a header that can be read
-	Limited     map[string]int64 // refusals by a limit, by its name
-	Commit      Histogram        // end of message to the queue's answer
+	Open         int   // connections now, those of front ends not counted
+	FrontEnds    int   // connections of front ends now
+	Transactions int   // open now
+	Connections  int64 // let in
+	Sessions     int64 // that said EHLO or HELO
+	Received     int64 // messages
+	Discarded    int64 // answered 250, and not kept: a milter wanted it
+	Bytes        int64 // of those
+	Rejects      map[Reject]int64
+	Auth         map[string]int64 // authentications by result: ok, denied, away, limited
+	ProxyErrors  int64            // connections of proxies without a header that can be read
+	Limited      map[string]int64 // refusals by a limit, by its name
+	Commit       Histogram        // end of message to the queue's answer
 }
 
 // Histogram counts durations by upper bound; the last count is of those above
@@ -40,6 +42,8 @@ type Histogram struct {
 
 type stats struct {
 	connections, sessions, received, discarded, bytes, proxyErrors atomic.Int64
+
+	open, frontEnds atomic.Int64 // transactions, connections
 
 	commit histogram
 
@@ -118,16 +122,18 @@ func (s *Server) Counts() Counts {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
 	return Counts{
-		Open:        open,
-		Connections: s.stats.connections.Load(),
-		Sessions:    s.stats.sessions.Load(),
-		Received:    s.stats.received.Load(),
-		Discarded:   s.stats.discarded.Load(),
-		Bytes:       s.stats.bytes.Load(),
-		Rejects:     maps.Clone(s.stats.rejects),
-		Auth:        maps.Clone(s.stats.auths),
-		ProxyErrors: s.stats.proxyErrors.Load(),
-		Limited:     maps.Clone(s.stats.limited),
-		Commit:      s.stats.commit.snapshot(),
+		Open:         open,
+		FrontEnds:    int(s.stats.frontEnds.Load()),
+		Transactions: int(s.stats.open.Load()),
+		Connections:  s.stats.connections.Load(),
+		Sessions:     s.stats.sessions.Load(),
+		Received:     s.stats.received.Load(),
+		Discarded:    s.stats.discarded.Load(),
+		Bytes:        s.stats.bytes.Load(),
+		Rejects:      maps.Clone(s.stats.rejects),
+		Auth:         maps.Clone(s.stats.auths),
+		ProxyErrors:  s.stats.proxyErrors.Load(),
+		Limited:      maps.Clone(s.stats.limited),
+		Commit:       s.stats.commit.snapshot(),
 	}
 }

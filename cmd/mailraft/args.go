@@ -63,7 +63,7 @@ func (a *arrangement) takeFlag(args []string) ([]string, error) {
 	arg := args[1]
 	name, _, valued := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 	flags := memberFlags()
-	if a.leaf != nil && len(a.next) == 0 {
+	if a.leaf != nil && (len(a.next) == 0 || find(a.leaf.Flags, name) != nil) {
 		flags = a.leaf.Flags
 	} else if !slices.Contains([]string{"help", "h", "version", "v"}, name) && find(flags, name) == nil {
 		return nil, usageError("flag %s must stand after the words of its command", arg)

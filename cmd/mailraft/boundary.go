@@ -17,13 +17,14 @@ func boundaryCommand() *cli.Command {
 			boundaryInitCommand(),
 			{Name: "token", Usage: "print a token with which another host can join", Flags: flags([]cli.Flag{
 				&cli.StringFlag{Name: "replace", Usage: "for the member `NAME`, which has lost its disk, to come back with an empty one; its old queues are given to others"},
-				&cli.StringFlag{Name: "role", Value: "member", Usage: "`ROLE` that the token is for"},
+				&cli.StringFlag{Name: "role", Value: "member", Usage: "`ROLE` that the token is for: member or frontend"},
 				&cli.IntFlag{Name: "uses", Value: 1, Usage: "how often it can be used: `N`"},
 				&cli.StringFlag{Name: "life", Value: "1h", Usage: "how long it can be used: `TIME`"},
 			}, changeFlags()), Action: asking(0, 0, makeToken)},
 			boundaryJoinCommand(),
 			boundaryRecoverCommand(),
 			boundaryCACommand(),
+			boundaryFrontendCommand(),
 			memberChange("drain", "refuse new mail on a member and hand everything over, until undrain", nil),
 			memberChange("undrain", "let a drained member take mail again; also calls off its removal", nil),
 			memberChange("remove", "take a member out of the boundary for good; one that is up is drained first", []cli.Flag{
@@ -59,8 +60,12 @@ func makeToken(s *session) error {
 				t.Token, name, mail.FormatDuration(t.Life.Std()))
 			return
 		}
-		fmt.Fprintf(w, "%s\n\nGood for %d joins in the next %s; it is shown only once. On the other host:\n\n  mailraft boundary join --config FILE --token TOKEN HOST:PORT\n",
-			t.Token, t.Uses, mail.FormatDuration(t.Life.Std()))
+		command := "boundary"
+		if t.Role == "frontend" {
+			command = "frontend"
+		}
+		fmt.Fprintf(w, "%s\n\nGood for %d joins in the next %s; it is shown only once. On the other host:\n\n  mailraft %s join --config FILE --token TOKEN HOST:PORT\n",
+			t.Token, t.Uses, mail.FormatDuration(t.Life.Std()), command)
 	})
 }
 

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"strings"
 
 	"mailraft/member"
 
@@ -17,8 +14,7 @@ func boundaryJoinCommand() *cli.Command {
 		Name:      "join",
 		Usage:     "make this host a member of a boundary",
 		ArgsUsage: "HOST:PORT of any member's cluster port",
-		Flags: []cli.Flag{configFlag, &cli.StringFlag{Name: "token", Required: true, EnvVars: []string{"MAILRAFT_TOKEN"},
-			Usage: "`TOKEN` from mailraft boundary token, or - to read it from standard input"}},
+		Flags:     []cli.Flag{configFlag, tokenFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usageError("boundary join wants one HOST:PORT, the cluster port of any member")
@@ -27,13 +23,9 @@ func boundaryJoinCommand() *cli.Command {
 			if err != nil {
 				return badConfiguration(err)
 			}
-			token := c.String("token")
-			if token == "-" {
-				line, err := bufio.NewReader(c.App.Reader).ReadString('\n')
-				if err != nil && err != io.EOF {
-					return fmt.Errorf("read token: %w", err)
-				}
-				token = strings.TrimSpace(line)
+			token, err := readToken(c)
+			if err != nil {
+				return err
 			}
 			id, err := member.Join(c.Context, cfg, c.Args().First(), token)
 			if err != nil {

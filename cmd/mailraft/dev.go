@@ -28,6 +28,7 @@ func devCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dir", Required: true, Usage: "`DIR` for data, mail and logs"},
 			&cli.IntFlag{Name: "members", Value: 3, Usage: "how many: 1, 3 or 5"},
+			&cli.BoolFlag{Name: "front-end", Usage: "also a front end, on the SMTP port after the members'"},
 			&cli.IntFlag{Name: "smtp-port", Value: 2525, Usage: "`PORT` of the first member; the others follow"},
 			&cli.StringFlag{Name: "domain", Value: "example.test", Usage: "accepted `DOMAIN`"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "table or json"},
@@ -52,7 +53,7 @@ func runDev(c *cli.Context) error {
 	ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	b, err := loopback.Start(ctx, loopback.Options{Exe: exe, Dir: dir, Members: n, SMTPPort: c.Int("smtp-port"),
-		Domain: c.String("domain"), Params: devParams, Wait: 2 * time.Minute})
+		Domain: c.String("domain"), FrontEnd: c.Bool("front-end"), Params: devParams, Wait: 2 * time.Minute})
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,9 @@ func describeDev(c *cli.Context, d loopback.Description) error {
 	fmt.Fprintln(w, "MEMBER\tPID\tSMTP\tHEALTH\tSOCKET")
 	for _, m := range d.Members {
 		fmt.Fprintf(w, "%s\t%d\t%s\thttp://%s/status\t%s\n", m.Name, m.PID, m.SMTP, m.HTTP, m.Socket)
+	}
+	if f := d.FrontEnd; f != nil {
+		fmt.Fprintf(w, "front end\t%d\t%s\thttp://%s/readyz\t%s\n", f.PID, f.SMTP, f.HTTP, f.Socket)
 	}
 	if err := w.Flush(); err != nil {
 		return err

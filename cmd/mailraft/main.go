@@ -29,7 +29,7 @@ func main() {
 // commands are all commands, in the order of the help.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		demoCommand(), devCommand(), serveCommand(), mailboxCommand(),
+		demoCommand(), devCommand(), serveCommand(), frontendCommand(), mailboxCommand(),
 		statusCommand(), checkCommand(),
 		queueCommand(), messageCommand(), safetynetCommand(), resubmitCommand(),
 		configCommand(checkConfig),

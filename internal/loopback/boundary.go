@@ -35,6 +35,7 @@ type Options struct {
 	Params   map[string]string // set when the boundary is made
 	Wait     time.Duration     // how long it may take until every member is ready; 0 is a minute
 	Pprof    bool              // members serve profiles
+	FrontEnd bool              // also a front end, on the SMTP port after theirs
 
 	// Host is the address of a member, from 0; nil: 127.0.0.1. With addresses of
 	// their own the ports are fixed.
@@ -50,7 +51,8 @@ type Options struct {
 // Boundary is the running processes. Its methods are for one goroutine.
 type Boundary struct {
 	Options
-	Members []*Member
+	Members  []*Member
+	FrontEnd *FrontEnd // nil: there is none
 }
 
 // Member is one process.
@@ -66,8 +68,7 @@ type Member struct {
 	wrap    []string
 	host    string // empty: 127.0.0.1 and free ports
 	cluster string
-	cmd     *exec.Cmd
-	done    chan struct{} // closed when the process has ended
+	process
 }
 
 // Start makes the boundary in o.Dir, or goes on with the one that is there,
@@ -91,21 +92,20 @@ func (b *Boundary) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !fresh {
+	if fresh {
+		err = b.found(ctx)
+	} else {
 		for _, m := range b.Members {
-			if err := m.Start(); err != nil {
-				return err
-			}
+			err = errors.Join(err, m.Start())
 		}
-		return b.Ready(ctx)
 	}
-	if err := b.found(ctx); err != nil {
-		return err
+	if err == nil {
+		err = b.Ready(ctx)
 	}
-	if err := b.Ready(ctx); err != nil {
-		return err
+	if err == nil && b.Options.FrontEnd {
+		err = b.startFrontEnd(ctx)
 	}
-	return nil
+	return err
 }
 
 // found makes a new boundary: the first member founds it, the others join it
@@ -308,8 +308,11 @@ func (b *Boundary) until(ctx context.Context, what string, f func() error) error
 	}
 }
 
-// Stop ends all members in order, and waits for them.
+// Stop ends the front end and all members in order, and waits for them.
 func (b *Boundary) Stop() {
+	if b.FrontEnd != nil {
+		b.FrontEnd.Stop()
+	}
 	for _, m := range b.Members {
 		m.Stop()
 	}
@@ -317,81 +320,7 @@ func (b *Boundary) Stop() {
 
 // Start runs the member's process; one that runs is left alone.
 func (m *Member) Start() error {
-	if m.Running() {
-		return nil
-	}
-	log, err := os.OpenFile(m.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("start %s: %w", m.Name, err)
-	}
-	defer log.Close()
-	words := append(slices.Clone(m.wrap), m.exe, "serve", "--config", m.Config)
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
-	// A signal from the terminal is for whoever started us; members are ended
-	// in order. They end with us even if we are killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", m.Name, err)
-	}
-	m.cmd, m.done = cmd, make(chan struct{})
-	go func(done chan struct{}) {
-		_ = cmd.Wait()
-		close(done)
-	}(m.done)
-	return nil
-}
-
-// PID is the process id; zero if it does not run.
-func (m *Member) PID() int {
-	if !m.Running() {
-		return 0
-	}
-	return m.cmd.Process.Pid
-}
-
-// Running reports whether the process has not ended.
-func (m *Member) Running() bool {
-	if m.cmd == nil {
-		return false
-	}
-	select {
-	case <-m.done:
-		return false
-	default:
-		return true
-	}
-}
-
-// Signal sends a signal. After SIGKILL it waits for the end.
-func (m *Member) Signal(s syscall.Signal) error {
-	if !m.Running() {
-		return fmt.Errorf("member %s does not run", m.Name)
-	}
-	if err := m.cmd.Process.Signal(s); err != nil {
-		return fmt.Errorf("signal %s: %w", m.Name, err)
-	}
-	if s == syscall.SIGKILL {
-		<-m.done
-	}
-	return nil
-}
-
-// stopTime is how long a member may take to end in order.
-const stopTime = 45 * time.Second
-
-// Stop ends the process in order, and kills it if that takes too long.
-func (m *Member) Stop() {
-	if !m.Running() {
-		return
-	}
-	_ = m.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-m.done:
-	case <-time.After(stopTime):
-		_ = m.cmd.Process.Kill()
-		<-m.done
-	}
+	return m.start(m.Name, m.logFile(), append(slices.Clone(m.wrap), m.exe, "serve", "--config", m.Config)...)
 }
 
 // Ready is nil if the member says that it takes mail.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailraft/mail/reply"
+	"mailraft/smtpd/handover"
 )
 
 // verbs are the commands that there are: which need an EHLO before them, which
@@ -103,6 +104,11 @@ func framed(line []byte) (string, bool) {
 func (c *Conn) dispatch(text string) (ready bool, err error) {
 	verb, arg := splitVerb(text)
 	known, ok := verbs[verb]
+	if verb == handover.Verb && c.cfg.Handover != nil {
+		c.setVerb(verb, text)
+		c.handOver(arg)
+		return false, nil
+	}
 	c.secret = c.secret || strings.Contains(strings.ToUpper(text), "AUTH")
 	if c.secret && (!ok || verb == "AUTH") {
 		text = "" // in part a password, or the rest of an AUTH that was refused
@@ -142,6 +148,17 @@ func (c *Conn) dispatch(text string) (ready bool, err error) {
 	}
 	c.pass(c.text)
 	return true, nil
+}
+
+// handOver begins to serve another client. What the one before has done wrong
+// does not count against it.
+func (c *Conn) handOver(attributes string) {
+	if c.tx {
+		c.reply(reply.WhoseOrder.Reply())
+		return
+	}
+	c.errors, c.commands = 0, 0
+	c.reply(c.cfg.Handover(c, attributes))
 }
 
 func splitVerb(text string) (verb, arg string) {

@@ -73,6 +73,10 @@ type Config struct {
 	// ProxyFailed hears of headers that did not come, or could not be read.
 	ProxyFailed func(from net.Addr, err error)
 
+	// Handover is told what stands behind the verb XCLIENT: whose the next
+	// transaction is. Nil: nobody may say so.
+	Handover func(c *Conn, attributes string) *mail.Reply
+
 	// Admit is asked before anything is done for a connection, and must not
 	// block. A reply refuses it.
 	Admit func(net.Addr) *mail.Reply

@@ -20,7 +20,8 @@ type Message struct {
 
 	dots dots // DATA
 
-	chunked  bool // BDAT
+	chunked  bool        // BDAT
+	told     *mail.Reply // see Tell
 	left     int64
 	chunk    int64 // size of the present chunk
 	received int64 // all chunks
@@ -43,6 +44,9 @@ func (c *Conn) Begin() *Message {
 
 // Size is the number of bytes that Next has returned.
 func (m *Message) Size() int64 { return m.size }
+
+// Tell has the next chunk that is not the last answered so.
+func (m *Message) Tell(r *mail.Reply) { m.told = r }
 
 // Next returns the next piece of the message without transparency, valid until
 // the next call. io.EOF, and nothing but io.EOF, means that the client has
@@ -126,7 +130,12 @@ func (m *Message) chunkPiece() ([]byte, error) {
 		case m.last:
 			return nil, io.EOF
 		}
-		m.c.reply(reply.ChunkOk.Reply(m.chunk))
+		if m.told != nil {
+			m.c.reply(m.told)
+			m.told = nil
+		} else {
+			m.c.reply(reply.ChunkOk.Reply(m.chunk))
+		}
 		if err := m.nextChunk(); err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package member
+package ingress
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -17,8 +18,27 @@ import (
 
 	"mailraft/smtpd"
 
+	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/go-hclog"
 )
+
+// load reads a configuration file as its owners do.
+func load(text string) (Config, error) {
+	var file struct {
+		SMTP Config `toml:"smtp"`
+	}
+	meta, err := toml.Decode(text, &file)
+	if err != nil {
+		return Config{}, err
+	}
+	if un := meta.Undecoded(); len(un) > 0 {
+		return Config{}, fmt.Errorf("unknown key %q", un[0])
+	}
+	if err := file.SMTP.Complete(); err != nil {
+		return Config{}, fmt.Errorf("smtp.%w", err)
+	}
+	return file.SMTP, nil
+}
 
 func TestListenerConfig(t *testing.T) {
 	const tls = "\ntls-cert = \"c\"\ntls-key = \"k\"\n"
@@ -61,18 +81,13 @@ func TestListenerConfig(t *testing.T) {
 		{"half a certificate in [smtp]", `tls-key = "k"`, `smtp.tls-cert and smtp.tls-key: one without the other`},
 		{"no such key", "[[smtp.listener]]\nlisten = \"127.0.0.1:25\"\nrole = \"mx\"\nport = 3", `unknown key "smtp.listener.port"`},
 	} {
-		file := filepath.Join(t.TempDir(), "mailraft.toml")
-		text := "name = \"m1\"\nhostname = \"m1.example.test\"\ndir = \"/nowhere\"\n[cluster]\nlisten = \"127.0.0.1:7000\"\n[smtp]\n" + c.smtp + "\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg, err := Load(file)
+		cfg, err := load("[smtp]\n" + c.smtp + "\n")
 		var got []string
 		if err != nil {
 			got = []string{err.Error()}
 		}
-		for i := 0; err == nil && i < len(cfg.SMTP.listeners); i++ {
-			got = append(got, cfg.SMTP.listeners[i].says())
+		for i := 0; err == nil && i < len(cfg.listeners); i++ {
+			got = append(got, cfg.listeners[i].says())
 		}
 		if s := strings.Join(got, ", "); s != c.want && (err == nil || !strings.HasSuffix(s, c.want)) {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, s, c.want)
@@ -129,7 +144,7 @@ func write(t *testing.T, name string, b []byte) {
 func TestCertificateReread(t *testing.T) {
 	dir, until := t.TempDir(), time.Now().Add(time.Hour).Truncate(time.Second)
 	var log bytes.Buffer
-	s := &certificates{log: hclog.New(&hclog.LoggerOptions{Output: &log})}
+	s := &Certificates{Log: hclog.New(&hclog.LoggerOptions{Output: &log})}
 	if _, err := s.get(filepath.Join(dir, "none"), filepath.Join(dir, "none"), false); err == nil {
 		t.Fatal("read a certificate that is not there")
 	}
@@ -150,7 +165,7 @@ func TestCertificateReread(t *testing.T) {
 	shows(1)
 	pair(t, dir, 2, until.Add(time.Hour))
 	shows(2)
-	if l := s.lives(); len(l) != 1 || l[0].File != cert || !l[0].NotAfter.Std().Equal(until.Add(time.Hour)) {
+	if l := s.Lives(); len(l) != 1 || l[0].File != cert || !l[0].Until.Equal(until.Add(time.Hour)) {
 		t.Errorf("lives %+v", l)
 	}
 	write(t, cert, []byte("nonsense"))

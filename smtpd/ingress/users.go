@@ -1,4 +1,4 @@
-package member
+package ingress
 
 import (
 	"crypto/sha256"
@@ -24,11 +24,11 @@ type Auth struct {
 	Dovecot string `toml:"dovecot"` // the Unix socket of Dovecot's auth service
 }
 
-// openUsers is nil where no listener needs users.
-func (m *Member) openUsers() (smtpd.Users, error) {
-	switch c := m.cfg.SMTP.Auth; {
+// OpenUsers is nil where no listener needs users.
+func (c *Config) OpenUsers(log hclog.Logger) (smtpd.Users, error) {
+	switch c := c.Auth; {
 	case c.Users != "":
-		f, err := users.OpenFile(c.Users, m.log.Named("smtp"))
+		f, err := users.OpenFile(c.Users, log)
 		if err != nil {
 			return nil, fmt.Errorf("smtp.auth.users: %w", err)
 		}

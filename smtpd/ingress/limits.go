@@ -1,14 +1,11 @@
-package member
+package ingress
 
 import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
-	"mailraft/fsm"
 	"mailraft/mail"
 	"mailraft/smtpd"
 	"mailraft/smtpd/limit"
@@ -45,6 +42,9 @@ type Limits struct {
 
 	limits smtpd.Limits
 }
+
+// Bounds are what a server holds its clients to.
+func (l *Limits) Bounds() smtpd.Limits { return l.limits }
 
 // recipientsMost is how many a message of the boundary can have.
 const recipientsMost = 1000
@@ -125,11 +125,6 @@ func (l *Limits) times(out *smtpd.Limits) error {
 		*q.d = d
 	}
 	return nil
-}
-
-// isMember reports a host name that a member of the boundary has in mail.
-func (m *Engine) isMember(host string) bool {
-	return slices.ContainsFunc(m.fsm.Settings().Members, func(o fsm.Member) bool { return o.Host != "" && strings.EqualFold(o.Host, host) })
 }
 
 // proxies reads proxy-from of a listener.

@@ -1,4 +1,4 @@
-package member
+package ingress
 
 import (
 	"crypto/tls"
@@ -8,15 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"mailraft/admin"
-	"mailraft/mail"
-
 	"github.com/hashicorp/go-hclog"
 )
 
-// certificates are those that SMTP shows, by their files.
-type certificates struct {
-	log  hclog.Logger
+// Certificates are those that SMTP shows, by their files.
+type Certificates struct {
+	Log  hclog.Logger
 	mu   sync.Mutex
 	list []*certificate
 }
@@ -25,7 +22,7 @@ type certificates struct {
 //
 // asks: clients are asked for theirs. What a stranger shows is no reason to
 // turn him away, so it is not verified in the handshake.
-func (s *certificates) get(certFile, keyFile string, asks bool) (*certificate, error) {
+func (s *Certificates) get(certFile, keyFile string, asks bool) (*certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.list {
@@ -33,7 +30,7 @@ func (s *certificates) get(certFile, keyFile string, asks bool) (*certificate, e
 			return c, nil
 		}
 	}
-	c := &certificate{files: [2]string{certFile, keyFile}, asks: asks, log: s.log}
+	c := &certificate{files: [2]string{certFile, keyFile}, asks: asks, log: s.Log}
 	if err := c.load(c.look()); err != nil {
 		return nil, err
 	}
@@ -42,7 +39,7 @@ func (s *certificates) get(certFile, keyFile string, asks bool) (*certificate, e
 }
 
 // all are those that are read.
-func (s *certificates) all() []*certificate {
+func (s *Certificates) all() []*certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.list[:len(s.list):len(s.list)]
@@ -127,14 +124,19 @@ func (c *certificate) life() (from, until time.Time) {
 	return c.from, c.until
 }
 
-// lives are those that are in use, by their files: one may serve listeners of
-// two kinds.
-func (s *certificates) lives() []admin.Certificate {
-	var list []admin.Certificate
+// Life is how long a certificate in use is good.
+type Life struct {
+	File        string
+	From, Until time.Time
+}
+
+// Lives are those in use, by their files: one may serve listeners of two kinds.
+func (s *Certificates) Lives() []Life {
+	var list []Life
 	for _, c := range s.all() {
-		from, until := c.life()
-		if !slices.ContainsFunc(list, func(x admin.Certificate) bool { return x.File == c.files[0] }) {
-			list = append(list, admin.Certificate{File: c.files[0], NotBefore: mail.At(from), NotAfter: mail.At(until)})
+		if !slices.ContainsFunc(list, func(x Life) bool { return x.File == c.files[0] }) {
+			from, until := c.life()
+			list = append(list, Life{File: c.files[0], From: from, Until: until})
 		}
 	}
 	return list

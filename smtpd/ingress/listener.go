@@ -1,4 +1,4 @@
-package member
+package ingress
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"mailraft/smtpd"
+	"mailraft/smtpd/milter"
 )
 
 // Listener is a port that takes mail.
@@ -50,8 +51,8 @@ type Listener struct {
 	proxyFrom []netip.Prefix
 }
 
-// mx is where mail for our domains is taken, for people and for front ends.
-func (c *SMTP) mx() string {
+// MX is where mail for our domains is taken, for people and for front ends.
+func (c *Config) MX() string {
 	for _, l := range c.listeners {
 		if l.role == smtpd.MX {
 			return l.Listen
@@ -60,8 +61,8 @@ func (c *SMTP) mx() string {
 	return c.listeners[0].Listen
 }
 
-// complete fills in defaults, and names the first key that cannot stand.
-func (c *SMTP) complete() error {
+// Complete fills in defaults, and names the first key that cannot stand.
+func (c *Config) Complete() error {
 	if len(c.Listeners) == 0 {
 		setDefault(&c.Listen, "127.0.0.1:2525")
 	}
@@ -86,7 +87,7 @@ func (c *SMTP) complete() error {
 	return c.completeMilters()
 }
 
-func (l *Listener) complete(c *SMTP) error {
+func (l *Listener) complete(c *Config) error {
 	if _, _, err := net.SplitHostPort(l.Listen); err != nil {
 		return errors.New("listen: want host:port")
 	}
@@ -123,7 +124,7 @@ func (l *Listener) complete(c *SMTP) error {
 }
 
 // completeAuth says whom the listener asks for a password.
-func (l *Listener) completeAuth(c *SMTP) error {
+func (l *Listener) completeAuth(c *Config) error {
 	policy := smtpd.AuthOff
 	if l.role == smtpd.Submission {
 		policy = smtpd.AuthRequired
@@ -184,52 +185,56 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return p, err
 }
 
-// openListeners opens every port before the first is served: a member that
-// cannot have one does not start.
-func (m *Member) openListeners() error {
-	type port struct {
-		net.Listener
-		says smtpd.Listener
-	}
-	var ports []port
-	for _, l := range m.cfg.SMTP.listeners {
-		d, err := m.describe(l)
+// Port is a listener that is open, and how its clients are dealt with.
+type Port struct {
+	net.Listener
+	Says smtpd.Listener
+}
+
+// Open opens every port before the first is served: who cannot have one does
+// not start.
+func (c *Config) Open(certs *Certificates, filters []*milter.Filter) ([]Port, error) {
+	var ports []Port
+	for _, l := range c.listeners {
+		d, err := l.describe(certs, filters)
 		if err == nil {
 			var nl net.Listener
 			if nl, err = net.Listen("tcp", l.Listen); err == nil {
-				ports = append(ports, port{nl, d})
+				ports = append(ports, Port{nl, d})
 				continue
 			}
 		}
 		for _, p := range ports {
 			p.Close()
 		}
-		return fmt.Errorf("open SMTP port: %w", err)
+		return nil, fmt.Errorf("open SMTP port: %w", err)
 	}
-	for _, p := range ports {
-		m.smtpAddrs = append(m.smtpAddrs, p.Addr().String())
-		m.work.Go(func() { m.served("SMTP", m.smtp.Serve(p, p.says)) })
-	}
-	return nil
+	return ports, nil
 }
 
 // describe is a listener as smtpd wants it.
-func (m *Member) describe(l Listener) (smtpd.Listener, error) {
-	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, ProxyFrom: l.proxyFrom, Auth: l.auth, SenderCheck: *l.SenderLoginCheck, Milters: m.filtersOf(l)}
+func (l *Listener) describe(certs *Certificates, filters []*milter.Filter) (smtpd.Listener, error) {
+	d := smtpd.Listener{Role: l.role, TLS: l.tls, RelayNetworks: l.relay, ProxyFrom: l.proxyFrom, Auth: l.auth, SenderCheck: *l.SenderLoginCheck, Milters: l.filters(filters)}
 	if l.tls == smtpd.TLSOff {
 		return d, nil
 	}
-	cert, err := m.certificates.get(l.TLSCert, l.TLSKey, len(l.RelayClients) > 0)
+	cert, err := certs.get(l.TLSCert, l.TLSKey, len(l.RelayClients) > 0)
 	if err != nil {
 		return d, err
 	}
 	d.Certificate = cert.config
 	if len(l.RelayClients) > 0 {
-		clients, err := newRelayClients(l.ClientCA, l.RelayClients, m.log.Named("smtp"))
+		clients, err := newRelayClients(l.ClientCA, l.RelayClients, certs.Log)
 		if err != nil {
 			return d, err
 		}
 		d.RelayClient = clients.name
 	}
 	return d, nil
+}
+
+func setDefault(s *string, d string) {
+	if *s == "" {
+		*s = d
+	}
 }

@@ -1,10 +1,10 @@
-package member
+package ingress
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"mailraft/smtpd"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -31,18 +31,12 @@ func TestMilterConfig(t *testing.T) {
 		{"too long", a + `content-timeout = "1h"`, `content-timeout: want 100ms to 10m`},
 		{"no size", a + `size-max = "big"`, `size-max: size "big": want a form such as 150MiB, 10MB or 4096`},
 	} {
-		file := filepath.Join(t.TempDir(), "mailraft.toml")
-		text := "name = \"m1\"\nhostname = \"m1.example.test\"\ndir = \"/nowhere\"\n[cluster]\nlisten = \"127.0.0.1:7000\"\n[smtp]\n" + c.smtp + "\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg, err := Load(file)
+		cfg, err := load("[smtp]\n" + c.smtp + "\n")
 		got := ""
 		if err != nil {
 			got = err.Error()
 		} else {
-			m := &Member{Engine: newEngine(cfg, nil, hclog.NewNullLogger(), nil)}
-			got = asked(t, m, cfg)
+			got = asked(t, cfg)
 		}
 		if got != c.want && (err == nil || !strings.HasSuffix(got, c.want)) {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
@@ -51,13 +45,14 @@ func TestMilterConfig(t *testing.T) {
 }
 
 // asked are the milters of the first listener, with their policies.
-func asked(t *testing.T, m *Member, cfg Config) string {
+func asked(t *testing.T, cfg Config) string {
 	t.Helper()
-	if err := m.makeMilters(); err != nil {
+	all, err := cfg.Filters(hclog.NewNullLogger())
+	if err != nil {
 		t.Fatal(err)
 	}
 	var list []string
-	for _, f := range m.filtersOf(cfg.SMTP.listeners[0]) {
+	for _, f := range cfg.FiltersFor(smtpd.MX, all) {
 		list = append(list, f.Name()+" "+f.State().WhenAway.String())
 	}
 	return strings.Join(list, ", ")
