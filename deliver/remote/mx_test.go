@@ -3,6 +3,7 @@ package remote
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -197,7 +198,7 @@ func TestHostMemory(t *testing.T) {
 		var h hosts
 		why := mail.Replyf(451, "4.4.1", "away")
 		enter := func(last bool) entry { e, _ := h.enter("x:25", 2, last); return e }
-		if enter(false) != entered || enter(false) != entered || enter(false) != full {
+		if got := []entry{enter(false), enter(false), enter(false)}; !slices.Equal(got, []entry{entered, entered, full}) {
 			t.Fatal("two places")
 		}
 		h.leave("x:25", why, true) // refused while another one is open: that is as many as it takes
@@ -206,7 +207,7 @@ func TestHostMemory(t *testing.T) {
 		}
 		h.leave("x:25", nil, false)
 		time.Sleep(2 * time.Minute)
-		if enter(false) != entered || enter(false) != entered {
+		if got := []entry{enter(false), enter(false)}; !slices.Equal(got, []entry{entered, entered}) {
 			t.Fatal("two places again")
 		}
 		h.leave("x:25", why, false)
