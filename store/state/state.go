@@ -20,6 +20,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"runtime"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -105,6 +106,7 @@ func (d *DB) Close() error { return d.db.Close() }
 
 // Sync returns when everything committed before the call is on disk.
 func (d *DB) Sync() {
+	defer caught(d.fatal)
 	if err := d.db.LogData(nil, pebble.Sync); err != nil {
 		d.fatal(fmt.Errorf("sync state tables: %w", err))
 	}
@@ -210,8 +212,24 @@ func (b *Batch) DeleteRange(lower, upper []byte) { b.check(b.b.DeleteRange(lower
 // Commit makes the changes visible, all or none, and releases the batch. They
 // are durable after the next Sync, or any later one; never out of order.
 func (b *Batch) Commit() {
+	defer caught(b.fatal)
 	b.check(b.b.Commit(pebble.NoSync))
 	_ = b.b.Close()
+}
+
+// caught hands on what Pebble panics with where a write-ahead log cannot be
+// written any more, such as on a full disk: with its locks held, so nothing can
+// go on after it. Anything else is not ours to catch.
+func caught(fatal func(error)) {
+	switch v := recover().(type) {
+	case nil:
+	case runtime.Error:
+		panic(v)
+	case error:
+		fatal(fmt.Errorf("write state: %w", v))
+	default:
+		panic(v)
+	}
 }
 
 // Discard releases the batch without its changes.
