@@ -85,7 +85,7 @@ func (l *Lease) add(index uint64, sent, length time.Duration) {
 	if len(l.waiting) == waitingMax {
 		l.waiting = slices.Delete(l.waiting, 0, 1)
 	}
-	l.waiting = append(l.waiting, grant{index, sent + length})
+	l.waiting = append(l.waiting, grant{index, leaseEnd(sent, length)})
 	l.settle()
 }
 

@@ -79,7 +79,7 @@ func (t *tx) checkPrimary(s mail.Submission) *mail.Reply {
 	switch {
 	case !now.Boundary.Opened:
 		return reply.NoVoters.Reply()
-	case t.now() >= s.Content.NotAfter:
+	case tooLate(t.now(), s.Content.NotAfter):
 		return reply.ClosedLongAgo.Reply()
 	case s.Content.NotAfter > t.now().Add(notAfterMax):
 		return reply.TooFarAhead.Reply()

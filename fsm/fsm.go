@@ -112,7 +112,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
 	t := f.begin()
 	for i, l := range logs {
-		if l.Index <= t.at.Index {
+		if t.applied(l.Index) {
 			continue // in the tables already: replayed after a restart
 		}
 		t.at.Index, t.at.Term = l.Index, l.Term

@@ -99,7 +99,7 @@ func (f *file) write(b []byte) error {
 }
 
 func (f *file) sync() error {
-	if err := f.f.SyncData(); err != nil {
+	if err := syncData(f.f); err != nil {
 		return fmt.Errorf("sync segment %s: %w", f.name, err)
 	}
 	f.synced = f.end

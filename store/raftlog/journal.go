@@ -258,7 +258,7 @@ func (j *journal) put(b []byte, at ...int64) error {
 			return err
 		}
 	}
-	return j.file.SyncData()
+	return syncData(j.file)
 }
 
 // GetLog implements raft.LogStore.

@@ -1,0 +1,5 @@
+//go:build broken_guard
+
+package fsm
+
+func (t *tx) applied(uint64) bool { return false }
