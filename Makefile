@@ -6,7 +6,7 @@ RACE = ./cluster/... ./store/... ./smtpd/... ./deliver/... ./admin/... ./member/
 FUZZTIME ?= 30s
 E2E = ./internal/e2e/...
 
-.PHONY: build test race lint e2e bench microbench fuzz audit demo sim soak ci
+.PHONY: build test race lint e2e bench microbench fuzz audit demo sim soak torture torture-ci controls ci
 
 build:
 	go build -o bin/mailraft ./cmd/mailraft
@@ -33,6 +33,25 @@ SOAKTIME ?= 1h
 
 sim:
 	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 15m -v -run 'TestSeeds$$' ./internal/simulation
+
+# Real processes under load while members, disks, links and clocks fail: ten
+# minutes of a new seed. As root links are cut and disks filled, too.
+TORTURETIME ?= 10m
+TORTURETAGS = testclock,testdisk
+
+torture:
+	go build -tags $(TORTURETAGS) -o bin/mailraft-torture ./cmd/mailraft
+	bin/mailraft-torture torture --time $(TORTURETIME)
+
+# A new seed for a while, and the beginning of each seed that found something.
+torture-ci:
+	go build -tags $(TORTURETAGS) -o bin/mailraft-torture ./cmd/mailraft
+	timeout 240 bin/mailraft-torture torture --time 40s
+	for seed in 231; do timeout 200 bin/mailraft-torture torture --seed $$seed --time 10s || exit 1; done
+
+# Guards that a build tag takes away: the test that is for one must fail then.
+controls:
+	go test -tags controls -count=1 -timeout 15m -run 'TestControls$$' .
 
 soak:
 	SIM_TIME=$(SOAKTIME) SIM_FIRST=$$(date +%s) go test -count=1 -timeout 0 -v -run 'TestSeeds$$' ./internal/simulation

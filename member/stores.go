@@ -60,7 +60,7 @@ func (m *Member) openStores() error {
 			return fmt.Errorf("make %s private: %w", path, err)
 		}
 	}
-	if err := m.openTables(vfs.Default); err != nil {
+	if err := m.openTables(disk()); err != nil {
 		return err
 	}
 	if err := m.openLog(); err != nil {

@@ -34,7 +34,7 @@ func commands() []*cli.Command {
 		queueCommand(), messageCommand(), safetynetCommand(), resubmitCommand(),
 		configCommand(checkConfig),
 		directoryCommand(), databaseCommand(),
-		boundaryCommand(), userCommand(), stateCommand(), snapshotCommand(), benchCommand(), verifyCommand(),
+		boundaryCommand(), userCommand(), stateCommand(), snapshotCommand(), benchCommand(), tortureCommand(), verifyCommand(),
 		versionCommand(),
 	}
 }

@@ -171,21 +171,37 @@ func (l *Ledger) Audit(dirs ...string) (Audit, error) {
 	return a, nil
 }
 
+// Entries are copies of all entries, in the order of their markers.
+func (l *Ledger) Entries() []Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]Entry, 0, len(l.entries))
+	for _, e := range l.entries { // sorted below
+		list = append(list, *e)
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Marker, b.Marker) })
+	return list
+}
+
 func (l *Ledger) entry(marker string) *Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.entries[marker]
 }
 
-// read returns the marker of a delivered message and the checksum of all that
-// lies at and below it; no marker: a message of somebody else.
 func read(path string) (marker string, sum [sha256.Size]byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", sum, err
 	}
 	defer f.Close()
-	r := bufio.NewReaderSize(f, 64<<10)
+	return Read(f)
+}
+
+// Read returns the marker of a delivered message and the checksum of all that
+// lies at and below it; no marker: a message of somebody else.
+func Read(in io.Reader) (marker string, sum [sha256.Size]byte, err error) {
+	r := bufio.NewReaderSize(in, 64<<10)
 	h := sha256.New()
 	for {
 		line, err := r.ReadBytes('\n')

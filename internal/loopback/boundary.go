@@ -238,6 +238,11 @@ func (b *Boundary) CLI(ctx context.Context, args ...string) (string, error) {
 	return "", errors.New("no member is running")
 }
 
+// Ask runs a command against one member, and returns what it printed.
+func (b *Boundary) Ask(ctx context.Context, m *Member, args ...string) (string, error) {
+	return b.run(ctx, nil, append([]string{"--socket", m.Socket}, args...)...)
+}
+
 func (b *Boundary) run(ctx context.Context, stdin *strings.Reader, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, b.Exe, args...)
 	var out, errs bytes.Buffer
@@ -342,6 +347,16 @@ func (m *Member) Ready(ctx context.Context) error {
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(text.String()))
 	}
 	return nil
+}
+
+// LastWords is the last line of its log.
+func (m *Member) LastWords() string {
+	text, err := os.ReadFile(m.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
 }
 
 // wipe removes everything that the process has in the directory.

@@ -1,0 +1,5 @@
+//go:build !testclock
+
+package torture
+
+const bentClocks = false

@@ -1,0 +1,5 @@
+//go:build !testdisk
+
+package torture
+
+const bentDisks = false
