@@ -18,7 +18,7 @@ import (
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "measure how fast mail is taken", Hidden: true,
-		Subcommands: []*cli.Command{benchSMTPCommand(), benchRoundsCommand(), benchRelayCommand(), benchDiscardCommand(), benchReportCommand(), benchSafetyNetCommand()},
+		Subcommands: []*cli.Command{benchSMTPCommand(), benchFrontEndCommand(), benchRoundsCommand(), benchRelayCommand(), benchDiscardCommand(), benchReportCommand(), benchSafetyNetCommand()},
 	}
 }
 
@@ -226,4 +226,23 @@ func runBenchSafetyNet(c *cli.Context) (err error) {
 	p := bench.SafetyNet{Plan: bench.Plan{Exes: []string{exe}, Rounds: c.Int("rounds"), Warm: time.Second, Time: c.Duration("time"), Out: c.App.Writer},
 		Messages: c.Int("messages"), Size: int(size), Sink: c.Bool("resubmit"), Expiry: c.Bool("expire")}
 	return inDirectory(c, &p.Plan, func() error { return p.Run(c.Context) })
+}
+
+func benchFrontEndCommand() *cli.Command {
+	return &cli.Command{
+		Name: "frontend", Usage: "compare mail through a front end with mail straight to the members",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "dir", Required: true, Usage: "`DIR` on the disk to be measured"},
+			&cli.IntFlag{Name: "rounds", Value: 3},
+			&cli.DurationFlag{Name: "time", Value: 3 * time.Second, Usage: "of one load"},
+			&cli.IntFlag{Name: "idle", Value: 10_000, Usage: "idle sessions"},
+		},
+		Action: func(c *cli.Context) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return bench.FrontEnd{Exe: exe, Dir: c.String("dir"), Rounds: c.Int("rounds"), Time: c.Duration("time"), Idle: c.Int("idle"), Out: c.App.Writer}.Run(c.Context)
+		},
+	}
 }

@@ -35,8 +35,9 @@ type Load struct {
 	Warm     time.Duration // not counted, first
 	Time     time.Duration
 	To       string
-	Messages int  // ends when so many were acknowledged; 0: with Time
-	OneByOne bool // without pipelining: MAIL, RCPT and DATA wait for each other
+	Messages int           // ends when so many were acknowledged; 0: with Time
+	OneByOne bool          // without pipelining: MAIL, RCPT and DATA wait for each other
+	Every    time.Duration // least time from one message of a session to its next; 0: none
 	Progress func(messages int)
 }
 
@@ -117,6 +118,9 @@ func (l Load) session(ctx context.Context, target string, end time.Time, left *a
 			err = s.Send(l.To, l.Size, !l.OneByOne)
 		}
 		note(began, err)
+		if left := l.Every - time.Since(began); left > 0 && err == nil {
+			time.Sleep(left)
+		}
 		if err != nil {
 			failed++
 			s.Close()
