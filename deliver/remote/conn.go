@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net"
 	"net/textproto"
@@ -31,11 +32,15 @@ type conn struct {
 	read  atomic.Int64 // bytes since the last write
 	spoke atomic.Bool  // something came while the body was sent: no more of it is of use
 	ahead []byte       // read while the body was sent
+	hello bool         // what is read answers EHLO or LHLO
+	line  byte         // the first byte of the present line; zero: none was read
 }
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.read.Store(0)
-	if c.body.Load() {
+	if !c.body.Load() {
+		c.hello, c.line = bytes.HasPrefix(b, []byte("EHLO ")) || bytes.HasPrefix(b, []byte("LHLO ")), 0
+	} else {
 		if err := c.SetWriteDeadline(time.Now().Add(c.block)); err != nil {
 			return 0, err
 		}
@@ -57,7 +62,27 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	c.read.Add(int64(n))
+	if c.hello {
+		c.upper(b[:n])
+	}
 	return n, err
+}
+
+// upper makes what a server offers upper case: it may say so in any (RFC 5321
+// §4.1.1.1), as some old ones do, and go-smtp takes only the one for an offer.
+// A refusal stays as it is said.
+func (c *conn) upper(b []byte) {
+	for i, ch := range b {
+		if c.line == 0 {
+			c.line = ch
+		}
+		if c.line == '2' && 'a' <= ch && ch <= 'z' {
+			b[i] = ch - 'a' + 'A'
+		}
+		if ch == '\n' {
+			c.line = 0
+		}
+	}
 }
 
 // hear listens while a body is sent. A peer that says something then, or hangs

@@ -175,13 +175,14 @@ func TestUnsupported(t *testing.T) {
 		change func(*deliver.Attempt)
 		want   string
 	}{
-		"8-bit, not taken": {"SIZE", func(a *deliver.Attempt) { a.EightBit = true }, "554 5.6.3"},
-		"8-bit":            {"8BITMIME", func(a *deliver.Attempt) { a.EightBit = true }, "250 2.0.0"},
-		"UTF-8, not taken": {"8BITMIME", func(a *deliver.Attempt) { a.UTF8 = true }, "550 5.6.7"},
-		"UTF-8 sender":     {"8BITMIME", func(a *deliver.Attempt) { a.ReversePath = "jörg@example.org" }, "550 5.6.7"},
-		"UTF-8":            {"8BITMIME,SMTPUTF8", func(a *deliver.Attempt) { a.UTF8 = true }, "250 2.0.0"},
-		"too large":        {"SIZE 200", func(a *deliver.Attempt) { a.Content.Size = 300 }, "552 5.3.4"},
-		"SIZE 0":           {"SIZE 0", func(a *deliver.Attempt) { a.Content.Size = 300 }, "250 2.0.0"},
+		"8-bit, not taken":              {"SIZE", func(a *deliver.Attempt) { a.EightBit = true }, "554 5.6.3"},
+		"8-bit":                         {"8BITMIME", func(a *deliver.Attempt) { a.EightBit = true }, "250 2.0.0"},
+		"8-bit, as said by old servers": {"8bitmime,smtputf8", func(a *deliver.Attempt) { a.EightBit, a.UTF8 = true, true }, "250 2.0.0"},
+		"UTF-8, not taken":              {"8BITMIME", func(a *deliver.Attempt) { a.UTF8 = true }, "550 5.6.7"},
+		"UTF-8 sender":                  {"8BITMIME", func(a *deliver.Attempt) { a.ReversePath = "jörg@example.org" }, "550 5.6.7"},
+		"UTF-8":                         {"8BITMIME,SMTPUTF8", func(a *deliver.Attempt) { a.UTF8 = true }, "250 2.0.0"},
+		"too large":                     {"SIZE 200", func(a *deliver.Attempt) { a.Content.Size = 300 }, "552 5.3.4"},
+		"SIZE 0":                        {"SIZE 0", func(a *deliver.Attempt) { a.Content.Size = 300 }, "250 2.0.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{list: c.list}
