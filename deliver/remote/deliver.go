@@ -155,9 +155,6 @@ func (x *transaction) run() (clean bool, err error) {
 			return false, nil
 		case x.reused && (!ok || closing(r)):
 			return false, errStale
-		case ok && wants(r):
-			x.rest(*mail.Replyf(451, "4.7.0", "%s wants other settings for its address: %s", x.name, r.String()), true)
-			return false, nil
 		}
 		return x.refused(err), nil
 	}
@@ -221,7 +218,7 @@ func (x *transaction) recipients() (clean, ok bool) {
 			continue
 		}
 		r, ok := said(err)
-		if !ok || closing(r) {
+		if !ok || closing(r) || wants(r) {
 			return x.refused(err), false
 		}
 		if r = atRcpt(r); tooMany(r) && len(x.accepted) > 0 {
@@ -249,6 +246,10 @@ func (x *transaction) refused(err error) bool {
 	r, ok := said(err)
 	if !ok {
 		x.rest(*mail.Replyf(451, "4.4.2", "connection with %s lost: %v", x.name, err), true)
+		return false
+	}
+	if wants(r) {
+		x.rest(*mail.Replyf(451, "4.7.0", "%s wants other settings for its address: %s", x.name, r.String()), true)
 		return false
 	}
 	x.rest(r, closing(r))

@@ -129,9 +129,11 @@ func TestLogin(t *testing.T) {
 
 // What a server says when it is not logged in to is the operator's to mend.
 func TestWantsLogin(t *testing.T) {
-	f := &fake{script: script{"MAIL": "530 5.7.0 authentication required"}}
-	if got := send(t, newTransport(t), attempt("smtp://"+f.listen(t), "a@x.test")); brief(got) != "451d" {
-		t.Fatalf("%+v", got)
+	for _, at := range []string{"MAIL", "RCPT a@x.test", "DATA"} {
+		f := &fake{script: script{at: "530 5.7.0 authentication required"}}
+		if got := send(t, newTransport(t), attempt("smtp://"+f.listen(t), "a@x.test")); brief(got) != "451d" {
+			t.Errorf("%s: %+v", at, got)
+		}
 	}
 }
 

@@ -60,8 +60,8 @@ func tooMany(r mail.Reply) bool {
 }
 
 // wants reports the answer of a server that first wants what the settings for
-// its address deny it: to be logged in to (RFC 4954 §6) or TLS (RFC 3207 §4).
-// Mail is not returned for that.
+// its address deny it: to be logged in to (RFC 4954 §6) or TLS (RFC 3207 §4). It
+// may say so to MAIL, RCPT or DATA. Mail is not returned for that.
 func wants(r mail.Reply) bool { return r.Code == 530 }
 
 // atRcpt corrects an answer to RCPT: 552 is also what old servers say to too
