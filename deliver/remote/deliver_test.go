@@ -250,6 +250,24 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// Of an address without kept connections nothing is remembered.
+func TestIdleAddressIsForgotten(t *testing.T) {
+	f := &fake{script: script{}}
+	addr := "smtp://" + f.listen(t)
+	tr := newTransport(t)
+	send(t, tr, attempt(addr, "a@x.test"))
+	if len(tr.idle) != 1 {
+		t.Fatalf("%d addresses after a delivery", len(tr.idle))
+	}
+	f.mu.Lock()
+	f.script["DATA"] = "cut"
+	f.mu.Unlock()
+	send(t, tr, attempt(addr, "a@x.test"))
+	if len(tr.idle) != 0 {
+		t.Fatalf("%d addresses after the connection was lost", len(tr.idle))
+	}
+}
+
 // A kept connection that the server has closed meanwhile is no failure.
 func TestStaleConnection(t *testing.T) {
 	for _, how := range []string{"cut", "421 4.4.2 idle too long"} {

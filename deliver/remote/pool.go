@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -75,12 +76,23 @@ func (t *Transport) take(to target) *session {
 	defer t.mu.Unlock()
 	for list := t.idle[to]; len(list) > 0; list = t.idle[to] {
 		s := list[len(list)-1]
-		t.idle[to] = list[:len(list)-1]
+		t.remain(to, slices.Delete(list, len(list)-1, len(list)))
 		if s.timer.Stop() {
 			return s
 		}
 	}
 	return nil
+}
+
+// remain keeps what is left of a list. An address without sessions is
+// forgotten: MX records name more of them than would be good to remember. The
+// caller holds mu.
+func (t *Transport) remain(to target, list []*session) {
+	if len(list) == 0 {
+		delete(t.idle, to)
+		return
+	}
+	t.idle[to] = list
 }
 
 // put keeps a session whose transaction is over for the next message.
@@ -102,16 +114,7 @@ func (t *Transport) put(s *session) {
 
 func (t *Transport) expire(s *session) {
 	t.mu.Lock()
-	list := t.idle[s.target]
-	for i := range list {
-		if list[i] == s {
-			list = append(list[:i], list[i+1:]...)
-			break
-		}
-	}
-	if t.idle[s.target] = list; len(list) == 0 {
-		delete(t.idle, s.target)
-	}
+	t.remain(s.target, slices.DeleteFunc(t.idle[s.target], func(x *session) bool { return x == s }))
 	t.mu.Unlock()
 	s.quit()
 }
