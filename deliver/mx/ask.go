@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,11 +93,14 @@ func (r *Resolver) exchange(ctx context.Context, q question) *answer {
 		if reply, err = exchangeWith(ctx, m, server); err != nil {
 			continue
 		}
-		switch reply.Rcode {
-		case dns.RcodeSuccess, dns.RcodeNameError:
+		says := dns.RcodeToString[reply.Rcode]
+		switch {
+		case reply.Rcode == dns.RcodeSuccess && referral(reply):
+			says = "whom else to ask, and does not ask himself"
+		case reply.Rcode == dns.RcodeSuccess, reply.Rcode == dns.RcodeNameError:
 			return read(reply, q)
 		}
-		err = fmt.Errorf("%s %s: resolver %s says %s", q.name, dns.TypeToString[q.kind], server, dns.RcodeToString[reply.Rcode])
+		err = fmt.Errorf("%s %s: resolver %s says %s", q.name, dns.TypeToString[q.kind], server, says)
 	}
 	return &answer{err: err, until: time.Now().Add(troubleFor)}
 }
@@ -174,6 +178,14 @@ func soa(m *dns.Msg) bool {
 		}
 	}
 	return false
+}
+
+// referral reports that the answer names other servers and says nothing of the
+// question (RFC 2308 §2.2): it is from one that does not look up for others, and
+// no word that there is no such record.
+func referral(m *dns.Msg) bool {
+	servers := slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { _, ok := rr.(*dns.NS); return ok })
+	return len(m.Answer) == 0 && servers && !soa(m)
 }
 
 // negativeTTL is how long "there is none" counts (RFC 2308 §5).

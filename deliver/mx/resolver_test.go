@@ -16,8 +16,8 @@ import (
 )
 
 // zone is a fake resolver: what it says to "NAME TYPE". An empty answer is no
-// data; "SERVFAIL" and the like are codes; "mute" says nothing; a name that is
-// not there at all does not exist.
+// data; "SERVFAIL" and the like are codes; "mute" says nothing; "referral" names
+// other servers; a name that is not there at all does not exist.
 type zone struct {
 	records map[string]string // lines of a zone file
 	mu      sync.Mutex
@@ -39,6 +39,9 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 		return
 	case isCode:
 		reply.Rcode = code
+	case text == "referral":
+		ns, _ := dns.NewRR("test. 30 IN NS ns.test.")
+		reply.Ns, text = append(reply.Ns, ns), ""
 	case !ok:
 		for k := range z.records {
 			ok = ok || strings.HasPrefix(k, strings.ToLower(q.Name)+" ")
@@ -100,6 +103,9 @@ var world = map[string]string{
 	"broken.test. MX":       "SERVFAIL",
 	"refused.test. MX":      "REFUSED",
 	"mute.test. MX":         "mute",
+	"elsewhere.test. MX":    "referral",
+	"elsewhere.test. A":     "referral",
+	"elsewhere.test. AAAA":  "referral",
 	"gone.test. MX":         "gone.test. 60 IN MX 10 nowhere.test.",
 	"half.test. MX":         "half.test. 60 IN MX 10 sick.test.\nhalf.test. 60 IN MX 20 b.test.",
 	"sickonly.test. MX":     "sickonly.test. 60 IN MX 10 sick.test.\nsickonly.test. 60 IN MX 20 nowhere.test.",
@@ -136,6 +142,7 @@ func TestHosts(t *testing.T) {
 		"empty.test":         "550 5.4.4",
 		"broken.test":        "451 4.4.3",
 		"refused.test":       "451 4.4.3",
+		"elsewhere.test":     "451 4.4.3",
 		"gone.test":          "550 5.4.4",
 		"half.test":          "b.test[127.0.0.4]",
 		"sickonly.test":      "451 4.4.3",
