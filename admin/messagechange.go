@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"mailraft/directory"
 	"mailraft/fsm"
 	"mailraft/mail"
 )
@@ -51,14 +52,18 @@ func (s *Server) changeMessages(r *http.Request, v *fsm.View, body MessageOrder)
 	if err != nil {
 		return p, err
 	}
+	where := to.Address
+	if where == "" && to.Database != "" {
+		where = "database " + to.Database
+	}
 	limit, _ := limitOf(r.URL.Query())
 	var ids []mail.ID
 	for m := range selected(v, &f, namesOf(v), v.Tables.Applied().Time) {
 		if len(ids) == limit {
 			break
 		}
-		item := ChangeItem{Kind: "message", Name: m.ID.String(), Action: op, To: to}
-		if reason := idle(m, &c); reason != "" {
+		item := ChangeItem{Kind: "message", Name: m.ID.String(), Action: op, To: where}
+		if reason := idle(m, &c, to); reason != "" {
 			item.Action, item.Reason, item.To = "skip", reason, ""
 		} else {
 			ids = append(ids, m.ID)
@@ -74,28 +79,27 @@ func (s *Server) changeMessages(r *http.Request, v *fsm.View, body MessageOrder)
 	return p, nil
 }
 
-// target is where a redirection leads, in words.
-func target(v *fsm.View, c *fsm.MessageChange) (string, error) {
+// target is where a redirection leads.
+func target(v *fsm.View, c *fsm.MessageChange) (to directory.Resolved, err error) {
 	switch {
 	case c.Op != "redirect" && c.Database+c.To != "":
-		return "", malformed("only redirect goes to a database or an address")
+		return to, malformed("only redirect goes to a database or an address")
 	case c.Op != "redirect":
-		return "", nil
+		return to, nil
 	case (c.Database == "") == (c.To == ""):
-		return "", malformed("redirect: say where, to a database or to an address")
+		return to, malformed("redirect: say where, to a database or to an address")
 	case c.Database != "":
 		d, ok := v.Database(c.Database)
 		if !ok {
-			return "", missing("there is no database %q", c.Database)
+			return to, missing("there is no database %q", c.Database)
 		}
 		c.Database = d.Name
-		return "database " + d.Name, nil
 	}
-	x, refused := v.Redirection(c.To)
+	to, refused := v.Redirection(*c)
 	if refused != nil {
-		return "", refusal(refused)
+		return to, refusal(refused)
 	}
-	return x.Address, nil
+	return to, nil
 }
 
 // checkSelection: everything must be spelt out, and not together with less.
@@ -110,7 +114,7 @@ func checkSelection(given, all bool) error {
 }
 
 // idle says why a change would do nothing to the message.
-func idle(m *fsm.Message, c *fsm.MessageChange) string {
+func idle(m *fsm.Message, c *fsm.MessageChange, to directory.Resolved) string {
 	switch {
 	case !m.Active():
 		return "finished at " + m.Finished.String()
@@ -124,7 +128,7 @@ func idle(m *fsm.Message, c *fsm.MessageChange) string {
 		return "a resubmission; cancel its request, or remove it"
 	case c.Op == "redirect" && m.Expanding:
 		return "its groups are being expanded; try again"
-	case c.Op == "redirect" && !slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.Redirectable(c.Database) }):
+	case c.Op == "redirect" && !slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.Redirectable(to) }):
 		return "nobody is pending who could be redirected there"
 	case c.Op == "bounce" && !m.Expanding && !slices.ContainsFunc(m.Recipients, func(r fsm.Recipient) bool { return r.State == fsm.Pending && !r.Returned }):
 		return "bounced already"

@@ -220,7 +220,7 @@ func checkWork(t Tables, m *Message, bad func(string, ...any)) {
 		if r.Owes != 0 && m.silent() {
 			bad("%s: recipient %d: nobody is to be told, and %s is owed", m.ID, i, r.Owes)
 		}
-		if (r.To != 0) && (r.To < 0 || r.To > len(m.Recipients) || r.To == i+1) || r.State == Redirected && r.To == 0 {
+		if r.To < 0 || r.To > len(m.Recipients) || r.To == i+1 {
 			bad("%s: recipient %d is %s, and %d is in its place", m.ID, i, r.State, r.To-1)
 		}
 	}

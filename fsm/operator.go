@@ -51,7 +51,7 @@ func (t *tx) message(c MessageChange) Answer {
 		return refuse(501, "5.5.4", "messages know no %q", c.Op)
 	}
 	if c.Op == "redirect" {
-		if refusal := t.checkRedirect(c); refusal != nil {
+		if _, refusal := t.Redirection(c); refusal != nil {
 			return Answer{Refused: refusal}
 		}
 	}

@@ -36,38 +36,44 @@ func (t *tx) bounce(m *Message, reply *mail.Reply) (done bool) {
 	return done
 }
 
-// checkRedirect says why nothing can be redirected to there.
-func (t *tx) checkRedirect(c MessageChange) *mail.Reply {
+// Redirection is where a redirect leads: to a database, without an address, or
+// to one mailbox or one recipient elsewhere.
+func (t Tables) Redirection(c MessageChange) (to directory.Resolved, refusal *mail.Reply) {
 	if (c.Database == "") == (c.To == "") {
-		return mail.Replyf(501, "5.5.4", "redirect: to a database or to an address")
-	}
-	if _, ok := t.Database(c.Database); c.Database != "" && !ok {
-		return mail.Replyf(550, "5.1.0", "there is no database %q", c.Database)
+		return to, mail.Replyf(501, "5.5.4", "redirect: to a database or to an address")
 	}
 	if c.To == "" {
-		return nil
+		d, ok := t.Database(c.Database)
+		if !ok {
+			return to, mail.Replyf(550, "5.1.0", "there is no database %q", c.Database)
+		}
+		return directory.Resolved{Kind: directory.ToMailbox, Database: d.Name}, nil
 	}
-	_, refusal := t.Redirection(c.To)
-	return refusal
-}
-
-// Redirection is where mail that is redirected to an address goes: one mailbox,
-// or one recipient elsewhere.
-func (t Tables) Redirection(address string) (directory.Resolved, *mail.Reply) {
-	to, rest := directory.Resolve(t, []string{address}, true, 1)
+	now, rest := directory.Resolve(t, []string{c.To}, true, 1)
 	switch {
-	case len(rest) > 0 || len(to) != 1 || len(to[0].Via) > 0:
-		return directory.Resolved{}, mail.Replyf(501, "5.5.4", "redirect to %s: it is a group; want one mailbox or outside recipient", address)
-	case to[0].Kind == directory.Failed:
-		return directory.Resolved{}, to[0].Reply
+	case len(rest) > 0 || len(now) != 1 || len(now[0].Via) > 0:
+		return to, mail.Replyf(501, "5.5.4", "redirect to %s: it is a group; want one mailbox or outside recipient", c.To)
+	case now[0].Kind == directory.Failed:
+		return to, now[0].Reply
 	}
-	return to[0], nil
+	return now[0], nil
 }
 
 // Redirectable reports whether a pending recipient can be redirected: to a
-// database only who has a mailbox, in another one.
-func (r *Recipient) Redirectable(database string) bool {
-	return r.State == Pending && !r.Returned && (database == "" || r.Database != "" && !sameName(r.Database, database))
+// database only who has a mailbox, in another one; to an address who is not to
+// be delivered there anyway.
+func (r *Recipient) Redirectable(to directory.Resolved) bool {
+	switch {
+	case r.State != Pending || r.Returned:
+		return false
+	case to.Address == "":
+		return r.Database != "" && !sameName(r.Database, to.Database)
+	}
+	return !r.leadsTo(to)
+}
+
+func (r *Recipient) leadsTo(to directory.Resolved) bool {
+	return r.State == Pending && !r.Returned && r.Address == to.Address && sameName(r.Database, to.Database) && r.NextHop == to.NextHop
 }
 
 // redirect gives each pending recipient another one in its place. The first
@@ -77,9 +83,10 @@ func (t *tx) redirect(e *edit, c MessageChange) bool {
 	if e.Request != 0 || e.Expanding {
 		return false // who gets a resubmission is for its request to say; who is in a group is not known yet
 	}
+	where, _ := t.Redirection(c) // was checked for all
 	var from []int
 	for i := range e.Recipients {
-		if e.Recipients[i].Redirectable(c.Database) {
+		if e.Recipients[i].Redirectable(where) {
 			from = append(from, i)
 		}
 	}
@@ -87,38 +94,39 @@ func (t *tx) redirect(e *edit, c MessageChange) bool {
 		return false
 	}
 	for _, i := range from {
-		r := &e.Recipients[i]
-		to := Recipient{Address: r.Address, Original: r.Original, Database: c.Database, Next: t.now(), Via: r.Via, Asked: r.Asked, Delayed: r.Delayed}
-		if to.Original == "" {
-			to.Original = r.Address
+		n, own := t.successor(e.Message, i, where)
+		r, to := &e.Recipients[i], &e.Recipients[n]
+		if !own {
+			r.To = n + 1
 		}
-		if d, ok := t.Database(c.Database); ok {
-			to.Database = d.Name
-		} else {
-			x, _ := t.Redirection(c.To)
-			to.Address, to.Database, to.NextHop = x.Address, x.Database, x.NextHop
-		}
-		n := t.successor(e.Message, to, c.To != "")
-		r = &e.Recipients[i]
-		r.State, r.Done, r.Next, r.Owes, r.To = Redirected, t.now(), 0, 0, n+1
-		r.Reply = mail.Replyf(250, "2.1.5", "redirected to %s in %s%s", e.Recipients[n].Address, e.Recipients[n].Destination(), by(c))
+		r.State, r.Done, r.Next, r.Owes = Redirected, t.now(), 0, 0
+		r.Reply = mail.Replyf(250, "2.1.5", "redirected to %s in %s%s", to.Address, to.Destination(), by(c))
 		if len(from) <= 20 {
-			e.note(Event{Kind: EventRedirected, At: t.now(), Recipient: r.Address, Text: e.Recipients[n].Address + " in " + e.Recipients[n].Destination()})
+			e.note(Event{Kind: EventRedirected, At: t.now(), Recipient: r.Address, Text: to.Address + " in " + to.Destination()})
 		}
 	}
 	return true
 }
 
-// successor is the index of the recipient in another's place. To an address
-// that several are redirected to the message goes once.
-func (t *tx) successor(m *Message, to Recipient, shared bool) int {
-	if n := slices.IndexFunc(m.Recipients, func(r Recipient) bool {
-		return shared && r.State == Pending && r.Address == to.Address && r.Destination() == to.Destination()
-	}); n >= 0 {
-		return n
+// successor is the recipient in the i-th one's place. To an address that several
+// are redirected to the message goes once. Own: the recipient was there already
+// in its own right, and stands for nobody else.
+func (t *tx) successor(m *Message, i int, where directory.Resolved) (n int, own bool) {
+	n = slices.IndexFunc(m.Recipients, func(r Recipient) bool { return where.Address != "" && r.leadsTo(where) })
+	if n >= 0 {
+		return n, len(m.After(n)) == 0
+	}
+	r := &m.Recipients[i]
+	to := Recipient{Address: r.Address, Original: r.Original, Database: where.Database, NextHop: where.NextHop,
+		Next: t.now(), Via: r.Via, Asked: r.Asked, Delayed: r.Delayed}
+	if to.Original == "" {
+		to.Original = r.Address
+	}
+	if where.Address != "" {
+		to.Address = where.Address
 	}
 	m.Recipients = append(m.Recipients, to)
-	return len(m.Recipients) - 1
+	return len(m.Recipients) - 1, false
 }
 
 // After are the recipients that the n-th takes the place of.

@@ -141,7 +141,7 @@ type Recipient struct {
 	Delayed bool        `cbor:"24,keyasint,omitempty"` // its sender was told of the delay, or will be
 
 	Returned bool `cbor:"25,keyasint,omitempty"` // Pending: an operator bounced it; Reply is what its sender will read
-	To       int  `cbor:"26,keyasint,omitempty"` // Redirected: counted from 1, the recipient in its place
+	To       int  `cbor:"26,keyasint,omitempty"` // Redirected: counted from 1, the recipient in its place; zero: one who was to have it anyway
 }
 
 // Asked is what the sender asked for a recipient (RFC 3461). Of the success of
