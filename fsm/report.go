@@ -157,7 +157,11 @@ const deferMax = day
 // deferred applies an owner's Deferred outcome.
 func (t *tx) deferred(m *Message, o mail.Outcome, by mail.MemberID) {
 	r := &m.Recipients[o.Recipient]
-	if r.State != Pending || r.Returned {
+	if r.State != Pending {
+		return
+	}
+	if r.Returned { // the sender cannot be told yet; or it is late, of an attempt before
+		r.Next = min(max(o.Next, t.now()), t.now().Add(refusedPause))
 		return
 	}
 	kind := EventDefer
