@@ -19,10 +19,22 @@ func (t *tx) bounceAll(e *edit, c MessageChange) bool {
 	}
 	reply := mail.Replyf(550, "5.7.1", "returned%s", by(c))
 	if e.Expanding {
+		e.nameRest()
 		e.Rest, e.Returned = nil, reply // release bounces the pieces that are made already
 	}
 	e.trust()
 	return t.bounce(e.Message, reply) || e.Expanding
+}
+
+// nameRest makes recipients of the groups that will not be expanded any further:
+// their sender is told of them, since nobody knows who would have been in them.
+func (m *Message) nameRest() {
+	asked := m.askedOf()
+	for _, g := range m.Rest {
+		if !g.Expanded() && !slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return r.Address == g.Original }) {
+			m.Recipients = append(m.Recipients, Recipient{Address: g.Original, Asked: asked[g.Original]})
+		}
+	}
 }
 
 // bounce puts what is pending into the queue of what cannot be delivered.
