@@ -188,7 +188,11 @@ func TestSeveralBoundaries(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// A recipient that has moved since it was looked for.
-	h.logs[0].domain, h.logs[1].domain = "b2.example", "b1.example"
+	for i, l := range h.logs {
+		l.mu.Lock()
+		l.domain = fmt.Sprintf("b%d.example", 2-i)
+		l.mu.Unlock()
+	}
 	want(t, c.say(envelope+"DATA\r\n", 3), "250", "250", "354")
 	want(t, c.say(dotted, 1), "250")
 	if got := h.logs[1].take(); len(got) != 1 {

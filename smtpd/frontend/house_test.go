@@ -35,7 +35,7 @@ type house struct {
 	logs   []*boundaryLog
 	mu     sync.Mutex
 	wrap   func(net.Conn) net.Conn // guarded by mu: of new streams
-	member map[string]*member
+	member map[string]*member      // guarded by mu while boundaries are made
 }
 
 // boundaryLog is what a boundary agrees on: the answer to each submission, the
@@ -112,10 +112,13 @@ func (m *member) Ready() error {
 }
 
 func (m *member) Verify(_ context.Context, a mail.Address, relay bool) error {
+	m.log.mu.Lock()
+	domain := m.log.domain
+	m.log.mu.Unlock()
 	switch {
-	case strings.EqualFold(a.Domain, m.log.domain) && !strings.HasPrefix(a.Local, "no"):
+	case strings.EqualFold(a.Domain, domain) && !strings.HasPrefix(a.Local, "no"):
 		return nil
-	case strings.EqualFold(a.Domain, m.log.domain):
+	case strings.EqualFold(a.Domain, domain):
 		return mail.Replyf(550, "5.1.1", "no mailbox of this name")
 	case relay:
 		return nil
@@ -267,12 +270,16 @@ func (h *house) open(name string, l *boundaryLog) *member {
 	h.t.Cleanup(cancel)
 	go link.Serve(ctx, front, m.handle)
 	go m.smtp.ServeHandedOver(handed, nil)
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.member[name] = m
 	return m
 }
 
 func (h *house) dial(ctx context.Context, name, proto string) (net.Conn, error) {
+	h.mu.Lock()
 	m := h.member[name]
+	h.mu.Unlock()
 	addr := m.front
 	if proto == port.SMTP {
 		addr = m.handed
