@@ -37,7 +37,7 @@ func TestRFCsAreListed(t *testing.T) {
 
 const whereMark = "<!-- made by go test . -run TestRFCsHaveAPlace -rewrite -->\n"
 
-var whereLine = regexp.MustCompile("(?m)^\\| (\\d{3,5}) \\| (.*) \\|$")
+var whereLine = regexp.MustCompile(`(?m)^\| (\d{3,5}) \| (.*) \|$`)
 
 // The last part of docs/rfc.md says which packages name an RFC: each RFC that
 // one names is there, and no package that does not name it.

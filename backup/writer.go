@@ -23,8 +23,6 @@ type Writer struct {
 	w    io.Writer
 	sum  hash.Hash
 	tail Tail
-	open *mail.Content // that is being written
-	size int64         // of it
 	err  error
 }
 

@@ -31,7 +31,7 @@ import (
 
 // A Postfix as smart host, with everything that one asks for: STARTTLS with a
 // certificate of a CA of our own, AUTH, which Dovecot checks, a first answer of
-// "later", an unknown recipient, and reports of success that are its to make.
+// "later", an unknown recipient, and a reply that makes us report to the sender.
 func TestPostfixAsNextHop(t *testing.T) {
 	t.Parallel()
 	n := newNextHop(t)

@@ -23,18 +23,17 @@ type peer struct {
 	b    *boundary
 	addr string // of its cluster port
 
-	mu      sync.Mutex
-	state   handover.State // guarded by mu; what it said last
-	heard   time.Time      // when it said so; zero: never
-	err     error          // why it did not answer since
-	since   time.Time      // of err
-	others  int            // transactions there that are not ours, when it was heard
-	open    int            // ours
-	busy    map[*stream]struct{}
-	idle    []*stream // last used last
-	handed  int64     // transactions handed over, in all
-	gone    bool      // no member any more
-	refused error     // by the port: a stream was not let in
+	mu     sync.Mutex
+	state  handover.State // guarded by mu; what it said last
+	heard  time.Time      // when it said so; zero: never
+	err    error          // why it did not answer since
+	since  time.Time      // of err
+	others int            // transactions there that are not ours, when it was heard
+	open   int            // ours
+	busy   map[*stream]struct{}
+	idle   []*stream // last used last
+	handed int64     // transactions handed over, in all
+	gone   bool      // no member any more
 }
 
 func newPeer(b *boundary, addr string) *peer {
