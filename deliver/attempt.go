@@ -107,10 +107,10 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 	if t == nil {
 		return same(j, *mail.Replyf(451, "4.3.5", "no way to deliver to %s", j.Destination.Addr))
 	}
-	damaged := false
+	var w watch
 	a := &Attempt{
 		Job:   *j,
-		Open:  func() (io.ReadSeekCloser, error) { return d.watched(j, &damaged) },
+		Open:  func() (io.ReadSeekCloser, error) { return d.watched(j, &w) },
 		Final: func() error { return d.final(f) },
 		Last:  d.Now() >= j.Expires,
 	}
@@ -118,31 +118,44 @@ func (d *Deliverer) try(f *flight) (answers []Answer) {
 	if len(answers) != len(j.Recipients) {
 		return fault(same(j, *mail.Replyf(451, "4.3.0", "internal error: %d answers for %d recipients", len(answers), len(j.Recipients))))
 	}
-	if damaged {
-		fault(answers)
+	for i := range answers {
+		answers[i].Fault = answers[i].Fault || w.damaged
+		answers[i].Unread = w.unread
 	}
 	return answers
 }
 
-// watched is the message, which tells if its content turns out to be damaged
-// and no other member could mend it.
-func (d *Deliverer) watched(j *Job, damaged *bool) (io.ReadSeekCloser, error) {
+// watch notes what came of reading the content for an attempt.
+type watch struct {
+	unread  bool // it could not be read, or not to its end
+	damaged bool // and no other member could mend it
+}
+
+func (w *watch) failed(err error) {
+	if err != nil && err != io.EOF {
+		w.unread = true
+		w.damaged = w.damaged || errors.Is(err, ErrDamaged)
+	}
+}
+
+// watched is the message, with somebody who watches how it is read.
+func (d *Deliverer) watched(j *Job, w *watch) (io.ReadSeekCloser, error) {
 	r, err := d.message(j)
 	if err != nil {
-		*damaged = *damaged || errors.Is(err, ErrDamaged)
+		w.failed(err)
 		return nil, err
 	}
-	return &watched{r, damaged}, nil
+	return &watched{r, w}, nil
 }
 
 type watched struct {
 	io.ReadSeekCloser
-	damaged *bool
+	watch *watch
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.ReadSeekCloser.Read(p)
-	*w.damaged = *w.damaged || errors.Is(err, ErrDamaged)
+	w.watch.failed(err)
 	return n, err
 }
 
@@ -242,7 +255,7 @@ func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, too
 			o.Result = mail.Relayed
 		case a.Reply.Permanent():
 			o.Result = mail.Failed
-		case now >= j.Expires && !a.Fault: // what we broke is nobody's to give up
+		case now >= j.Expires && !a.Fault && !a.Unread: // what we broke, or lack, is no reason to give up
 			o.Result = mail.Expired
 			o.Reply = cut(mail.Reply{Code: a.Reply.Code, Enhanced: "4.4.7", Text: "delivery time expired, last answer: " + a.Reply.String()})
 		default:
@@ -251,7 +264,9 @@ func (d *Deliverer) outcomes(j *Job, answers []Answer, now, until mail.Time, too
 			if a.Down && until > now {
 				o.Next = until
 			}
-			o.Next = min(o.Next, max(j.Expires, now.Add(schedule[0]))) // the last attempt is when the time is over
+			if now < j.Expires { // the last attempt is when the time is over
+				o.Next = min(o.Next, max(j.Expires, now.Add(schedule[0])))
+			}
 		}
 		if a.Uncertain {
 			d.addUncertain()

@@ -36,6 +36,7 @@ type world struct {
 	report   func([]mail.Report) error
 	upload   error
 	damaged  bool // the content
+	absent   bool
 	deliver  func(context.Context, *Attempt) []Answer
 	seq      uint64
 }
@@ -238,6 +239,9 @@ type stored struct{ *bytes.Reader }
 func (stored) Close() error { return nil }
 
 func (w *world) Open(mail.ContentID) (io.ReadSeekCloser, error) {
+	if w.absent {
+		return nil, errors.New("open: no member that is up has it")
+	}
 	if w.damaged {
 		return nil, fmt.Errorf("open: %w", ErrDamaged)
 	}

@@ -93,7 +93,8 @@ type Queue interface {
 	Current(Destination) bool
 }
 
-// ErrDamaged reports stored content that is damaged wherever it lies.
+// ErrDamaged reports stored content that is damaged, and that could not be
+// fetched for being damaged there as well.
 var ErrDamaged = errors.New("stored content is damaged")
 
 // Source reads stored content; it never returns damaged bytes without an error.
@@ -149,6 +150,7 @@ type Answer struct {
 	Duplicate bool       // taken, but the mailbox had it already
 	Uncertain bool       // it may have been taken: everything was sent, and no answer came
 	Fault     bool       // not the peer's doing nor the network's: handling this message broke something of ours
+	Unread    bool       // its content could not be read: it waits for that, however old
 	Passed    bool       // taken by a server that tells the sender of the success himself
 	Down      bool       // the destination as a whole could not be used, not only for this message
 	// Busy, with Down: the server takes no further connection for now. Alone:

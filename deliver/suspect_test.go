@@ -115,8 +115,9 @@ func TestOneWordAtATime(t *testing.T) {
 }
 
 // A panic, a wrong number of answers and content that is damaged everywhere are
-// faults; what a server says and what cannot be reached are not. A fault is
-// never a reason to give up.
+// faults; what a server says and what cannot be reached are not, nor is content
+// that cannot be read now. A fault is never a reason to give up, and neither is
+// that.
 func TestFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		deliver func(*Attempt) []Answer
@@ -131,13 +132,17 @@ func TestFaults(t *testing.T) {
 			}
 			return reply(a, 451, fmt.Sprint(err)[:5])
 		}, true},
+		"not there": {func(a *Attempt) []Answer {
+			_, err := a.Open()
+			return reply(a, 451, fmt.Sprint(err)[:5])
+		}, false},
 		"refused": {func(a *Attempt) []Answer { return reply(a, 451, "4.2.0") }, false},
 		"down":    {func(a *Attempt) []Answer { return down(a) }, false},
 	} {
 		for _, old := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
-				w.damaged = name == "damaged"
+				w.damaged, w.absent = name == "damaged", name == "not there"
 				w.deliver = func(_ context.Context, a *Attempt) []Answer { return c.deliver(a) }
 				w.start(t)
 				w.add("DB1", 1, func(j *Job) {
@@ -151,7 +156,7 @@ func TestFaults(t *testing.T) {
 				}
 				o := w.reports[0].Outcomes[0]
 				want := mail.Deferred
-				if old && !c.fault {
+				if old && !c.fault && !w.absent {
 					want = mail.Expired
 				}
 				if o.Fault != c.fault || o.Result != want {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"mailraft/cluster/replica"
+	"mailraft/deliver"
 	"mailraft/fsm"
 	"mailraft/mail"
 	"mailraft/store/raftlog"
@@ -198,4 +200,20 @@ func TestDamagedLogAndStateAreRefused(t *testing.T) {
 	}
 	h.start(0)
 	h.ready()
+}
+
+// Damage of the own copy alone is no fault of a message: another member mends
+// it, and two destinations that meet it at once must not set the message aside.
+func TestOwnDamageIsNoFault(t *testing.T) {
+	r := &checkedReader{ReadSeekCloser: damagedReader{}, m: &Engine{}}
+	_, err := r.Read(make([]byte, 1))
+	if !errors.Is(err, replica.ErrDamaged) || errors.Is(err, deliver.ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+}
+
+type damagedReader struct{ io.ReadSeekCloser }
+
+func (damagedReader) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("record 7: %w", replica.ErrDamaged)
 }

@@ -205,6 +205,9 @@ func (m *Engine) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 	ctx, cancel := context.WithTimeout(m.ctx, time.Minute)
 	defer cancel()
 	if err := m.replica.Pull(ctx, want); err != nil {
+		if errors.Is(err, replica.ErrDamaged) {
+			err = fmt.Errorf("%w: %w", deliver.ErrDamaged, err)
+		}
 		return nil, fmt.Errorf("fetch content %s: %w", id, err)
 	}
 	r, err = m.content.Open(id)
@@ -214,7 +217,8 @@ func (m *Engine) Open(id mail.ContentID) (io.ReadSeekCloser, error) {
 	return &checkedReader{ReadSeekCloser: r, m: m}, nil
 }
 
-// checkedReader reports damage that reading finds, so that it is mended.
+// checkedReader reports damage that reading finds, so that it is mended: that is
+// no fault of the message, whose next attempt has another member's copy.
 type checkedReader struct {
 	io.ReadSeekCloser
 	m *Engine
@@ -224,7 +228,6 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.ReadSeekCloser.Read(p)
 	if errors.Is(err, replica.ErrDamaged) {
 		c.m.damaged(err)
-		err = fmt.Errorf("%w: %w", deliver.ErrDamaged, err)
 	}
 	return n, err
 }
