@@ -56,6 +56,9 @@ func (s *Server) leftFrontEnd(c *wire.Conn) {
 
 // handOver answers XCLIENT: what follows is this client's.
 func (s *Server) handOver(c *wire.Conn, attributes string, filters func(Role) []*milter.Filter) *mail.Reply {
+	cl := clientOf(c)
+	// Who cannot be read is nobody, and not the client before.
+	cl.handed, cl.user, cl.method, cl.certificate = handover.Client{}, nil, "", ""
 	h, err := handover.Parse(attributes)
 	if err != nil || h.Session == "" {
 		return reply.WhoseSyntax.Reply()
@@ -67,11 +70,10 @@ func (s *Server) handOver(c *wire.Conn, attributes string, filters func(Role) []
 	if filters != nil {
 		d.Milters = filters(d.Role)
 	}
-	cl := clientOf(c)
 	cl.handovers++
 	h.Address = h.Address.Unmap()
 	cl.handed, cl.listener, cl.session, cl.address = h, d, clean(h.Session, sessionMax), traceIP(h.Address)
-	cl.user, cl.method, cl.certificate = nil, h.Method, h.Certificate
+	cl.method, cl.certificate = h.Method, h.Certificate
 	if h.Login != "" {
 		cl.user = &users.User{Name: h.Login}
 	}

@@ -75,8 +75,8 @@ func TestHandedOverWrongly(t *testing.T) {
 		p.send("RCPT TO:<nobody@example.org>\r\n")
 		p.want("550")
 	}
-	p.send("RSET\r\nXCLIENT ID=2\r\n")
-	p.want("250", "250")
+	p.send("RSET\r\nXCLIENT ID=2 LOGIN=anna RELAY=1\r\nXCLIENT ID=3 NEW=1\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@far.example>\r\n")
+	p.want("250", reply.WhoseOk.Reply().String(), reply.WhoseSyntax.Reply().String(), "250", "550") // not by the right of the one before
 	_, addr = start(t, testConfig(q))
 	p = dial(t, addr)
 	p.send(hello + "XCLIENT ID=1 ADDR=192.0.2.7\r\n")
