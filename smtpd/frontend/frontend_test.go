@@ -235,6 +235,11 @@ func TestForeignMember(t *testing.T) {
 	c := h.client()
 	c.say(hello, 2)
 	want(t, c.say(envelope+"DATA\r\n", 3), "250", line(reply.Unexpected), "503")
+	// Nor is its connection used again: MAIL was taken there.
+	h.mu.Lock()
+	h.wrap = nil
+	h.mu.Unlock()
+	want(t, c.say("RSET\r\n"+envelope, 3), "250", "250", "250")
 }
 
 // foreign spoils the verb that front ends have.

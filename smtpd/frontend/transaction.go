@@ -151,6 +151,7 @@ func (t *transaction) first(command string) (*mail.Reply, error) {
 	case replies[0].Code != 250:
 		t.f.log.Error("a member does not take transactions from front ends", "member", t.s.to.name(), "reply", replies[0].String())
 		t.refusal = reply.Unexpected.Reply()
+		t.drop() // it may have taken MAIL, and nobody knows for whom
 		return t.refusal, nil
 	case replies[1].Code != 250:
 		t.refusal = replies[1]
