@@ -7,12 +7,13 @@ import (
 
 	"mailraft/mail"
 	"mailraft/mail/reply"
+	"mailraft/smtpd/milter"
 )
 
 func (u *upload) Submission() mail.ContentID { return mail.ContentID{7} }
 
-// handOver serves cfg for front ends on loopback.
-func handOver(t *testing.T, cfg Config) (s *Server, addr string) {
+// handOver serves cfg for front ends on loopback, with these milters for all.
+func handOver(t *testing.T, cfg Config, filters ...*milter.Filter) (s *Server, addr string) {
 	t.Helper()
 	s = New(cfg)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -20,7 +21,7 @@ func handOver(t *testing.T, cfg Config) (s *Server, addr string) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.ServeHandedOver(l, nil) }()
+	go func() { done <- s.ServeHandedOver(l, func(Role) []*milter.Filter { return filters }) }()
 	t.Cleanup(func() {
 		s.Close()
 		if err := <-done; err != nil {
@@ -102,5 +103,30 @@ func TestHandedOverDrain(t *testing.T) {
 	}
 	if err := <-drained; err != nil || len(q.take()) != 1 {
 		t.Error(err)
+	}
+}
+
+// Between transactions a connection of a front end holds no place at a milter:
+// the next one is another client's, and many connections wait for it.
+func TestHandedOverLetsMiltersGo(t *testing.T) {
+	f, err := milter.New(milter.Config{Name: "f", Address: "inet:" + newFakeMilter(t, 0).l.Addr().String(), OpenMax: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, addr := handOver(t, testConfig(&queue{}), f)
+	for range 2 {
+		p := dial(t, addr)
+		p.send(hello + "XCLIENT ID=1 ADDR=192.0.2.7\r\n" + envelope)
+		p.want("250", "250", "250", "250")
+		if n := f.State().Open; n != 1 {
+			t.Errorf("%d connections to the milter in a transaction", n)
+		}
+		p.send("BDAT 2 LAST\r\n\r\n")
+		p.want("250")
+		p.send("NOOP\r\n")
+		p.want("250")
+		if n := f.State().Open; n != 0 {
+			t.Errorf("%d connections to the milter after it", n)
+		}
 	}
 }

@@ -165,7 +165,9 @@ func (s *session) Reset() {
 		s.srv.stats.open.Add(-1)
 	}
 	s.tx, s.client.sender = nil, ""
-	s.filter.Abort()
+	if s.filter.Abort(); s.client.frontEnd { // the next transaction is another client's
+		s.filter.Close()
+	}
 }
 
 // Logout implements smtp.Session.
