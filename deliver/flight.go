@@ -41,6 +41,7 @@ func (f *flight) key() jobKey { return jobKey{f.job.ID, f.job.Destination.Key} }
 // release ends a flight. The caller holds mu.
 func (d *Deliverer) release(f *flight) {
 	f.cancel()
+	clear(d.apart)
 	d.open -= len(f.job.Recipients)
 	if d.flight[f.key()] == f { // else it was left behind, and the message goes elsewhere
 		delete(d.flight, f.key())

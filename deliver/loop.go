@@ -62,6 +62,7 @@ type Deliverer struct {
 	flight   map[jobKey]*flight
 	circuits map[circuitKey]*circuit
 	past     repeats
+	apart    map[jobKey]mail.Time // jobs that wait for a flight, see setApart
 	counts   Counts
 }
 
@@ -73,6 +74,7 @@ func Start(c Config) *Deliverer {
 	d := &Deliverer{
 		Config: c, kick: make(chan struct{}, 1), loopDone: make(chan struct{}),
 		held: c.Held, flight: make(map[jobKey]*flight), circuits: make(map[circuitKey]*circuit), past: newRepeats(),
+		apart: make(map[jobKey]mail.Time),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.reporter = startReporter(c.Reporter, c.Logger, d.applied)
@@ -223,7 +225,7 @@ func (d *Deliverer) taken(now mail.Time) func(mail.ID, Destination) bool {
 		defer d.mu.Unlock()
 		k := jobKey{id, dest.Key}
 		_, ok := d.flight[k]
-		return ok || d.past.holds(k, dest.Activation, now)
+		return ok || d.isApart(k, now) || d.past.holds(k, dest.Activation, now)
 	}
 }
 
@@ -232,7 +234,7 @@ func (d *Deliverer) taken(now mail.Time) func(mail.ID, Destination) bool {
 func (d *Deliverer) startAll(jobs []Job, now mail.Time, run uint64) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	started, left, held := 0, 0, len(d.past.held)
+	started, left, held := 0, 0, len(d.past.held)+len(d.apart)
 	for i := range jobs {
 		if d.start(&jobs[i], now, run) {
 			started++
@@ -240,7 +242,7 @@ func (d *Deliverer) startAll(jobs []Job, now mail.Time, run uint64) (again bool)
 			left++
 		}
 	}
-	return left > 0 && (started > 0 || len(d.past.held) > held)
+	return left > 0 && (started > 0 || len(d.past.held)+len(d.apart) > held)
 }
 
 // start runs one job. The caller holds mu.
@@ -251,7 +253,7 @@ func (d *Deliverer) start(j *Job, now mail.Time, run uint64) bool {
 	}
 	if _, ok := d.flight[k]; ok || d.stopping || d.held || len(j.Recipients)+len(j.Tell) == 0 ||
 		!d.fits(j, d.class(j.Destination)) || d.roomLocked(j.Destination, now) <= 0 ||
-		d.busy(j) || d.suspects(j) ||
+		d.setApart(k, j, now) ||
 		d.past.hold(k, j.indices(), j.Destination.Activation, now) {
 		return false
 	}

@@ -44,6 +44,31 @@ func (d *Deliverer) suspects(j *Job) bool {
 	return false
 }
 
+// setApart reports that the job must wait for a flight, and remembers it, so
+// that those behind it in its queue are asked for in its place: until a flight
+// ends, or the suspect one has had the field for long enough. The caller holds
+// mu.
+func (d *Deliverer) setApart(k jobKey, j *Job, now mail.Time) bool {
+	switch {
+	case d.busy(j):
+		d.apart[k] = now.Add(timerMax)
+	case d.suspects(j):
+		d.apart[k] = max(d.nextSuspect(now), now.Add(time.Millisecond))
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *Deliverer) isApart(k jobKey, now mail.Time) bool {
+	until, ok := d.apart[k]
+	if ok && now >= until {
+		delete(d.apart, k)
+		return false
+	}
+	return ok
+}
+
 // inHand has the message in hand until the answer is there.
 func (d *Deliverer) inHand(j *Job) (done func()) {
 	if d.Hand == nil {

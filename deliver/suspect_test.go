@@ -90,6 +90,34 @@ func TestSuspectsAreAlone(t *testing.T) {
 	})
 }
 
+// A suspect that has to wait does not hold up who is behind it in its queue.
+func TestWaitingSuspectIsPassedBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.deliver = func(_ context.Context, a *Attempt) []Answer {
+			if a.Destination.Key == "slow" {
+				time.Sleep(time.Minute)
+			}
+			return reply(a, 250, "2.0.0")
+		}
+		w.add("slow", 1, func(j *Job) { j.Suspect = true })
+		w.start(t)
+		rest(time.Second)
+		for range 3 {
+			w.add("DB1", 1, func(j *Job) { j.Suspect = true })
+		}
+		w.add("DB1", 1)
+		rest(time.Second)
+		if n := w.waiting("DB1"); n != 3 {
+			t.Errorf("%d wait", n)
+		}
+		rest(10 * time.Second)
+		if n := w.waiting("DB1"); n != 0 {
+			t.Errorf("%d still wait", n)
+		}
+	})
+}
+
 // Who is bounced or redirected while he is being delivered is not given up, nor
 // tried elsewhere, before that delivery has had its say.
 func TestOneWordAtATime(t *testing.T) {
