@@ -76,10 +76,11 @@ func (t *tx) changeFrontend(c FrontendChange) Answer {
 }
 
 // joinFrontend lets one in that shows a token. A repetition with the same
-// token, whose first answer was lost, uses nothing up.
+// token, whose first answer was lost, uses nothing up; the token of one that has
+// renewed its certificate since, or one whose time is over, opens nothing.
 func (t *tx) joinFrontend(c FrontendChange, old Frontend, known bool) Answer {
-	again := known && old.Token == c.Token
 	k, ok := t.Token(c.Token)
+	again := known && old.Token == c.Token && old.Renewed == 0 && ok && t.now() < k.Until
 	switch {
 	case c.Name == "" || c.Serial == "":
 		return refuse(501, "5.5.4", "a front end needs a name and a certificate")
