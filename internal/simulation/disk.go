@@ -78,14 +78,15 @@ func (d *disk) stall(length time.Duration) {
 func (d *disk) open(gone <-chan struct{}, fatal func(error)) (vfs.FS, *logHandle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := &handle{disk: d, gone: gone}
+	h := &handle{disk: d, gone: gone, fatal: fatal}
 	return &faulty{FS: errorfs.Wrap(d.fs, errorfs.InjectorFunc(h.before)), handle: h}, &logHandle{logDisk: d.log, handle: h, fatal: fatal}
 }
 
 // handle is one process's access to a disk.
 type handle struct {
-	disk *disk
-	gone <-chan struct{}
+	disk  *disk
+	gone  <-chan struct{}
+	fatal func(error)
 }
 
 func (h *handle) over() bool {
@@ -153,7 +154,13 @@ func (h *handle) before(op errorfs.Op) error {
 	content, wal, journal := strings.HasSuffix(op.Path, ".seg"), strings.HasSuffix(op.Path, ".log"), strings.HasSuffix(op.Path, ".journal")
 	switch op.Kind {
 	case errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpCreate:
-		if !content && !journal && h.disk.is(diskFullest) { // they do not ask here, and do not grow
+		switch {
+		case content || journal || !h.disk.is(diskFullest): // those two do not ask here, and do not grow
+		case wal:
+			// The end of the process. Pebble panics under its locks: where others
+			// already wait for them, a process of this simulation would not end.
+			h.fatal(syscall.ENOSPC)
+		default:
 			return syscall.ENOSPC
 		}
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
