@@ -246,17 +246,19 @@ func (r *run) measureOne(i int) (l level) {
 	return l
 }
 
-// keep leaves the directories of a run that found something, and removes those
-// of one that did not.
-func (r *run) keep() error {
+// keep ends the boundary and leaves its directories: the caller removes those of
+// a run that found nothing.
+func (r *run) keep() (err error) {
 	r.b.Stop()
-	if len(r.report.Violations) == 0 {
+	if len(r.report.Violations) > 0 {
+		r.report.Kept = r.Dir
+	}
+	if !r.disks {
 		return nil
 	}
-	r.report.Kept = r.Dir
-	if r.disks {
+	if r.report.Kept != "" {
 		r.report.Kept = filepath.Join(r.Dir, "kept")
-		return errors.Join(keepDisks(r.Dir, r.report.Kept))
+		err = keepDisks(r.Dir, r.report.Kept)
 	}
-	return nil
+	return errors.Join(err, unmountDisks(r.Dir))
 }

@@ -115,6 +115,15 @@ func mountDisks(dir string) (bool, error) {
 	return true, nil
 }
 
+// unmountDisks leaves empty directories.
+func unmountDisks(dir string) error {
+	var errs []error
+	for i := range members {
+		errs = append(errs, command("umount -l %s", filepath.Join(dir, memberName(i))))
+	}
+	return errors.Join(errs...)
+}
+
 func memberName(i int) string { return fmt.Sprintf("m%d", i+1) }
 
 // keepDisks copies what lies on disks that end with this process.

@@ -42,7 +42,7 @@ type Report struct {
 	Windows    map[string]int // duplicates, by what explains them
 	Resent     int            // by resubmit requests, on purpose
 	Violations []string
-	Kept       string // where the directories are; empty: removed
+	Kept       string // where the directories are, if something was found
 }
 
 // run is one run under way. Its methods are for one goroutine.
