@@ -20,7 +20,7 @@ func Add(path string, u User, password string) error {
 	if !validName(u.Name) {
 		return fmt.Errorf("%q cannot be a user's name: no spaces, no colon, at most %d bytes", u.Name, nameMax)
 	}
-	if err := validSenders(u.Senders); err != nil {
+	if err := errors.Join(validSenders(u.Senders), validPassword(password)); err != nil {
 		return err
 	}
 	return edit(path, true, func(lines []string) ([]string, error) {
@@ -31,8 +31,19 @@ func Add(path string, u User, password string) error {
 	})
 }
 
+// validPassword: one that a login could bring.
+func validPassword(password string) error {
+	if password == "" || len(password) > passwordMax || strings.Contains(password, "\x00") {
+		return fmt.Errorf("a password has 1 to %d bytes, and no NUL", passwordMax)
+	}
+	return nil
+}
+
 // SetPassword gives a user another password. What it may send as stays.
 func SetPassword(path, name, password string) error {
+	if err := validPassword(password); err != nil {
+		return err
+	}
 	return edit(path, false, func(lines []string) ([]string, error) {
 		i := find(lines, name)
 		if i < 0 {
