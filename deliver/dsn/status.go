@@ -86,13 +86,16 @@ func (n *Notice) address(s string) string {
 	return ascii(s)
 }
 
+// DelayedSubject is that of a report which tells of nothing worse than a delay.
+const DelayedSubject = "Delayed mail, still being tried"
+
 // subject is the heaviest of what is told.
 func (n *Notice) subject() string {
 	switch {
 	case n.tells(Failed):
 		return "Undelivered mail returned to sender"
 	case n.tells(Delayed):
-		return "Delayed mail, still being tried"
+		return DelayedSubject
 	}
 	return "Successful mail delivery report"
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailraft/deliver"
+	"mailraft/deliver/dsn"
 	"mailraft/fsm"
 	"mailraft/mail"
 
@@ -166,7 +167,8 @@ func (b *mailbox) take(p *process, a *deliver.Attempt, now mail.Time, uncertain 
 			}
 			continue
 		}
-		if !origin.IsZero() {
+		// Where a clock has jumped a sender is told of a delay, and then of a failure.
+		if !origin.IsZero() && a.Fields.Subject != dsn.DelayedSubject {
 			if b.notices[origin] == nil {
 				b.notices[origin] = map[mail.ID]struct{}{}
 			}
