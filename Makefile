@@ -57,7 +57,7 @@ soak:
 	SIM_TIME=$(SOAKTIME) SIM_FIRST=$$(date +%s) go test -count=1 -timeout 0 -v -run 'TestSeeds$$' ./internal/simulation
 
 # How fast mail is taken, beside Postfix, JetStream and RabbitMQ: writes
-# docs/benchmarks.md. As root, a quarter of an hour.
+# docs/benchmarks.md. As root, half an hour.
 bench: build bin/rival
 	[ -x /usr/sbin/postconf ] || RUNLEVEL=1 apt-get install -qy --no-install-recommends postfix
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || RUNLEVEL=1 apt-get install -qy --no-install-recommends rabbitmq-server
