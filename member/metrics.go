@@ -1,8 +1,7 @@
 package member
 
 import (
-	"strconv"
-	"time"
+	"mailraft/smtpd/ingress"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -15,19 +14,6 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	smtpOpen        = desc("smtp_connections", "SMTP connections open now.")
-	smtpConnections = desc("smtp_connections_total", "SMTP connections let in.")
-	smtpSessions    = desc("smtp_sessions_total", "SMTP connections that said EHLO or HELO.")
-	smtpReceived    = desc("smtp_received_messages_total", "Messages answered 250.")
-	smtpBytes       = desc("smtp_received_bytes_total", "Bytes of messages answered 250.")
-	smtpDiscarded   = desc("smtp_discarded_messages_total", "Messages answered 250 and not kept, as a milter wanted.")
-	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
-	smtpAuth        = desc("smtp_auth_total", "Authentications by result: ok, denied, away (nobody could tell), limited (too many failed before).", "result")
-	smtpCert        = desc("smtp_certificate_expiry_seconds", "Time left until an SMTP certificate ends, by its file.", "file")
-	smtpLimited     = desc("smtp_limited_total", "Refusals that enforce a limit, by its setting; see docs/smtp.md.", "limit")
-	smtpProxyErrors = desc("smtp_proxy_errors_total", "Connections of proxies that were closed for want of a PROXY header that can be read.")
-	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
-
 	milterVerdicts    = desc("milter_verdicts_total", "What milters decided; failed: they were away, late, or said what cannot be.", "milter", "verdict")
 	milterMessages    = desc("milter_messages_total", "Messages that a milter has decided about.", "milter")
 	milterSeconds     = desc("milter_seconds_total", "Time waited for a milter over these messages.", "milter")
@@ -78,7 +64,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	c.smtp(ch, count, gauge)
+	ingress.Metrics{Server: c.m.smtp, Certificates: &c.m.certificates}.Collect(ch)
 	c.milters(count, gauge)
 	d := c.m.deliverer.Status().Counts
 	for result, n := range map[string]uint64{"delivered": d.Delivered, "relayed": d.Relayed, "deferred": d.Deferred, "failed": d.Failed, "expired": d.Expired} {
@@ -134,33 +120,4 @@ func (c collector) milters(count, gauge func(*prometheus.Desc, float64, ...strin
 		gauge(milterAway, away, s.Name)
 		gauge(milterConnections, float64(s.Open), s.Name)
 	}
-}
-
-func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*prometheus.Desc, float64, ...string)) {
-	s := c.m.smtp.Counts()
-	gauge(smtpOpen, float64(s.Open))
-	count(smtpConnections, float64(s.Connections))
-	count(smtpSessions, float64(s.Sessions))
-	count(smtpReceived, float64(s.Received))
-	count(smtpBytes, float64(s.Bytes))
-	count(smtpDiscarded, float64(s.Discarded))
-	for r, n := range s.Rejects {
-		count(smtpRejects, float64(n), r.Stage, strconv.Itoa(r.Code))
-	}
-	for _, result := range []string{"ok", "denied", "away", "limited"} {
-		count(smtpAuth, float64(s.Auth[result]), result)
-	}
-	for _, cert := range c.m.certificates.Lives() {
-		gauge(smtpCert, time.Until(cert.Until).Seconds(), cert.File)
-	}
-	for name, n := range s.Limited {
-		count(smtpLimited, float64(n), name)
-	}
-	count(smtpProxyErrors, float64(s.ProxyErrors))
-	buckets, sum := map[float64]uint64{}, uint64(0)
-	for i, b := range s.Commit.Bounds {
-		sum += uint64(s.Commit.Counts[i])
-		buckets[b] = sum
-	}
-	ch <- prometheus.MustNewConstHistogram(smtpCommit, uint64(s.Commit.Total), s.Commit.Sum, buckets)
 }

@@ -23,15 +23,16 @@ import (
 
 // Frontend is a running front end.
 type Frontend struct {
-	cfg        Config
-	log        hclog.Logger
-	boundaries []*boundary
-	smtp       *smtpd.Server
-	counters   counters
-	started    time.Time
-	draining   atomic.Bool
-	smtpAddrs  []string
-	httpAddr   string
+	cfg          Config
+	log          hclog.Logger
+	boundaries   []*boundary
+	smtp         *smtpd.Server
+	certificates ingress.Certificates // that SMTP clients see
+	counters     counters
+	started      time.Time
+	draining     atomic.Bool
+	smtpAddrs    []string
+	httpAddr     string
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -118,7 +119,8 @@ func (f *Frontend) openSMTP() error {
 			f.log.Error("SMTP is not closed cleanly", "error", err)
 		}
 	})
-	ports, err := s.Open(&ingress.Certificates{Log: log}, nil)
+	f.certificates.Log = log
+	ports, err := s.Open(&f.certificates, nil)
 	if err != nil {
 		return err
 	}

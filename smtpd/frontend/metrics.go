@@ -1,10 +1,11 @@
 package frontend
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"mailraft/smtpd/ingress"
 )
 
 // collector reads the counters when Prometheus asks. What a session is counts
@@ -16,14 +17,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	smtpOpen        = desc("smtp_connections", "SMTP connections open now.")
-	smtpConnections = desc("smtp_connections_total", "SMTP connections let in.")
-	smtpSessions    = desc("smtp_sessions_total", "SMTP connections that said EHLO or HELO.")
-	smtpReceived    = desc("smtp_received_messages_total", "Messages answered 250.")
-	smtpBytes       = desc("smtp_received_bytes_total", "Bytes of messages answered 250.")
-	smtpRejects     = desc("smtp_rejects_total", "Refusals by stage and code.", "stage", "code")
-	smtpCommit      = desc("smtp_commit_seconds", "End of data to the answer.")
-	open            = desc("frontend_transactions", "Transactions open now.")
+	open = desc("frontend_transactions", "Transactions open now.")
 
 	ready     = desc("frontend_member_ready", "Whether a member is given transactions.", "boundary", "member")
 	handed    = desc("frontend_handed_over_total", "Transactions handed over to a member.", "boundary", "member")
@@ -47,7 +41,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	c.smtp(ch, count, gauge)
+	ingress.Metrics{Server: c.f.smtp, Certificates: &c.f.certificates}.Collect(ch)
+	gauge(open, int64(c.f.smtp.Counts().Transactions))
 	n := &c.f.counters
 	count(retries, n.retries.Load())
 	count(broken, n.broken.Load())
@@ -69,23 +64,4 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			count(handed, all, b.Name, p.name())
 		}
 	}
-}
-
-func (c collector) smtp(ch chan<- prometheus.Metric, count, gauge func(*prometheus.Desc, int64, ...string)) {
-	s := c.f.smtp.Counts()
-	gauge(smtpOpen, int64(s.Open))
-	gauge(open, int64(s.Transactions))
-	count(smtpConnections, s.Connections)
-	count(smtpSessions, s.Sessions)
-	count(smtpReceived, s.Received)
-	count(smtpBytes, s.Bytes)
-	for r, n := range s.Rejects {
-		count(smtpRejects, n, r.Stage, strconv.Itoa(r.Code))
-	}
-	buckets, sum := map[float64]uint64{}, uint64(0)
-	for i, b := range s.Commit.Bounds {
-		sum += uint64(s.Commit.Counts[i])
-		buckets[b] = sum
-	}
-	ch <- prometheus.MustNewConstHistogram(smtpCommit, uint64(s.Commit.Total), s.Commit.Sum, buckets)
 }
